@@ -7,6 +7,7 @@
 #include "perf.h"
 #include "train/step/step.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -22,8 +23,8 @@ typedef struct training {
     int32_t *ids;
     int64_t *chosen; /* [per_step] */
     blocks data;
-    int per_step; /* examples */
-    double seconds[MAX_ROUNDS];
+    int per_step;                                  /* examples */
+    double seconds[MAX_ROUNDS], waits[MAX_ROUNDS]; /* per step */
     int rounds;
     step_result last, same; /* of the newest step, and of one whose number does not depend on the speed */
 } training;
@@ -80,26 +81,35 @@ static void training_close(training *t) {
     free(t->chosen);
 }
 
-/* Seconds per step. As the trainer does, reads results after the next step is launched. */
-static int run_steps(training *t, int count, double *seconds) {
+static int end_step(training *t, double *waited) {
+    TRY(stepper_end(t->stepper, &t->last));
+    *waited += t->last.communication_wait;
+    return LCKV_OK;
+}
+
+/* Seconds per step, and those of them in which it waited for other processes. As the trainer does, reads results after
+ * the next step is launched. */
+static int run_steps(training *t, int count, double *seconds, double *waited) {
     double start = clock_seconds();
+    *waited = 0;
     for (int i = 0; i < count; i++) {
         TRY(stepper_begin(t->stepper, &t->data.examples, t->chosen, t->per_step, 1e-4));
-        if (i) TRY(stepper_end(t->stepper, &t->last));
+        if (i) TRY(end_step(t, waited));
     }
-    TRY(stepper_end(t->stepper, &t->last));
+    TRY(end_step(t, waited));
     *seconds = (clock_seconds() - start) / count;
+    *waited /= count;
     return LCKV_OK;
 }
 
 /* All processes run as many rounds as rank 0. */
 static int measure(training *t, const perf_options *o) {
-    double warm_up, begin;
+    double warm_up, waited, begin;
     bool over = false;
-    TRY(run_steps(t, WARM_UP_STEPS, &warm_up));
+    TRY(run_steps(t, WARM_UP_STEPS, &warm_up, &waited));
     begin = clock_seconds();
     for (t->rounds = 0; t->rounds < MAX_ROUNDS && !over; t->rounds++) {
-        TRY(run_steps(t, STEPS, &t->seconds[t->rounds]));
+        TRY(run_steps(t, STEPS, &t->seconds[t->rounds], &t->waits[t->rounds]));
         if (t->rounds + 1 == LEAST_ROUNDS) t->same = t->last;
         over = t->rounds + 1 >= LEAST_ROUNDS && clock_seconds() - begin > o->seconds;
         if (t->ranks) TRY(collectives_broadcast_host(t->ranks, &over, sizeof over));
@@ -111,7 +121,7 @@ typedef struct way {
     const char *name;
     bool together;
     int zero;
-    double tokens_per_second;
+    double tokens_per_second, waited;
     step_result same;
 } way;
 
@@ -121,6 +131,7 @@ static int run(device *d, const collectives *ranks, const perf_options *o, way *
     int status = training_open(o, &t);
     if (status >= 0) status = measure(&t, o);
     if (status >= 0) w->tokens_per_second = (double)t.per_step * o->block / perf_median(t.seconds, t.rounds);
+    w->waited = status >= 0 && w->together ? perf_median(t.waits, t.rounds) : NAN;
     w->same = t.same;
     training_close(&t);
     return collectives_agree(ranks, status);
@@ -133,10 +144,13 @@ static int compare(device *d, const collectives *ranks, const perf_options *o) {
     printf("{\"bench\": \"processes\", \"config\": \"%s\", \"device\": \"%s\", \"compute\": \"%s\", \"processes\": %d, "
            "\"batch\": %d, \"block\": %d",
            o->config, d->name, dtype_name(o->compute), ranks->ranks, o->batch, o->block);
-    for (const way *w = ways; w < ways + WAYS; w++)
-        printf(", \"%s\": {\"tokens_per_second\": %.1f, \"ratio\": %.3f, \"loss\": \"%a\", \"grad_norm\": \"%a\"}",
+    for (const way *w = ways; w < ways + WAYS; w++) {
+        printf(", \"%s\": {\"tokens_per_second\": %.1f, \"ratio\": %.3f, \"loss\": \"%a\", \"grad_norm\": \"%a\"",
                w->name, w->tokens_per_second, w->tokens_per_second / ways[0].tokens_per_second, w->same.loss,
                w->same.grad_norm);
+        if (isfinite(w->waited)) printf(", \"communication_wait_seconds\": %.6f", w->waited);
+        printf("}");
+    }
     printf("}\n");
     return LCKV_OK;
 }

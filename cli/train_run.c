@@ -37,9 +37,17 @@ static void show_training(const lckv_train_result *r, bool ended, const char *ou
                output_dir);
 }
 
+static void show_communication(const lckv_train_result *r) {
+    double share = r->communication_wait * (double)r->new_steps / r->seconds;
+    if (isfinite(r->communication_wait))
+        notice("communication that computation did not hide: %.3g s per step, %.1f %% of the time",
+               r->communication_wait, 100 * share);
+}
+
 static void show_result(const lckv_train_result *r, bool ended, const char *output_dir) {
     char skipped[48];
     show_training(r, ended, output_dir);
+    show_communication(r);
     if (r->skipped_steps > 0)
         notice("%s %s skipped because the loss or gradient was not finite",
                human_quantity(r->skipped_steps, "step", skipped), r->skipped_steps == 1 ? "was" : "were");
@@ -56,6 +64,8 @@ static int print_result(const lckv_train_summary *s, const lckv_train_result *r,
         number_or_null(r->seconds), "tokens_per_second", number_or_null(r->tokens_per_second), "train_loss",
         number_or_null(r->train_loss), "eval_loss", number_or_null(r->eval_loss), "perplexity",
         number_or_null(r->perplexity), "eval_accuracy", number_or_null(r->eval_accuracy));
+    if (object && isfinite(r->communication_wait))
+        json_object_set_new(object, "communication_wait_seconds", json_real(r->communication_wait));
     bool printed = object && print_json(object);
     json_decref(object);
     return printed ? EXIT_FINE : EXIT_FAILED;

@@ -684,6 +684,9 @@ typedef struct lckv_train_progress {
      * which is rounding. Over this process's share of the step; NAN in the other forms. */
     double loop_residual;
     double loop_start_error; /* Relative squared error of the learned start, as loop_residual; NAN without a start. */
+    /* Seconds per step in which this process's computation waited for other processes: mean since the last logged step;
+     * NAN with one process. */
+    double communication_wait;
 } lckv_train_progress;
 
 /* Progress callback. It may be called many times per second, on the trainer's thread. Return false to stop. On a device
@@ -988,6 +991,7 @@ typedef struct lckv_train_result {
     double eval_loss;              /* Mean over the labels of the validation data; NAN without. */
     double perplexity;             /* exp(eval_loss) */
     double eval_accuracy;          /* Fraction of these labels with the largest logit, 0 to 1; NAN without. */
+    double communication_wait; /* As in lckv_train_progress: mean over new_steps; NAN without, or with one process. */
 } lckv_train_result;
 
 /* Tokenized data in the cache. */
@@ -1580,7 +1584,7 @@ static inline lckv_serving_shape lckv_serving_shape_defaults(void) {
 }
 
 /* Estimates the memory of serving sequences that share nothing: prefill of all prompts, then one decoding step.
- *   LCKV_ERROR_UNSUPPORTED: quantized weights and tensor_parallel, which exclude each other. */
+ *   LCKV_ERROR_ARGUMENT: a value is out of range, or the model cannot be divided between tensor_parallel processes. */
 LCKV_API int lckv_memory_for_serving(const lckv_config *config, const lckv_serving_shape *shape, lckv_memory *out);
 
 #ifdef __cplusplus

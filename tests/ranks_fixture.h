@@ -119,8 +119,8 @@ static inline double log_number(const json_t *line, const char *key) {
     return json_number_value(value);
 }
 
-/* Reads the losses in train_log.jsonl, one per step; returns their number. */
-static inline int read_losses(const folder *f, const char *output, double *losses, int capacity) {
+/* Reads a number from the lines of train_log.jsonl that have it; returns their number. */
+static inline int read_log(const folder *f, const char *output, const char *key, double *numbers, int capacity) {
     char path[2 * PATH_BYTES];
     size_t bytes;
     int count = 0;
@@ -129,11 +129,16 @@ static inline int read_losses(const folder *f, const char *output, double *losse
     for (char *end; (end = strchr(at, '\n')); at = end + 1) {
         json_t *line;
         OK(json_parse(at, (size_t)(end - at), path, &line));
-        if (json_object_get(line, "loss") && count < capacity) losses[count++] = log_number(line, "loss");
+        if (json_object_get(line, key) && count < capacity) numbers[count++] = log_number(line, key);
         json_decref(line);
     }
     free(text);
     return count;
+}
+
+/* The losses, one per step. */
+static inline int read_losses(const folder *f, const char *output, double *losses, int capacity) {
+    return read_log(f, output, "loss", losses, capacity);
 }
 
 /* The numbers of one JSON object on standard output: one process has printed. */

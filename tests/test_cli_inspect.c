@@ -75,8 +75,8 @@ static void weights_can_be_quantized(void **state) {
     o = RUN(f, "inspect", "--config_name", in(f, "model"), "--weight_dtype", "int8", "--use_peft");
     assert_non_null(strstr(o.output, "adapter only"));
     outcome_free(&o);
-    REFUSES(f, 1, "are not divided between processes", "inspect", "--config_name", in(f, "model"), "--weight_dtype",
-            "int8", "--tensor_parallel", "2");
+    REFUSES(f, 1, "are divided at multiples of 32 columns", "inspect", "--config_name", in(f, "model"),
+            "--weight_dtype", "int8", "--tensor_parallel", "2");
     o = RUN(f, "convert", "--model_name_or_path", in(f, "model"), "--weight_dtype", "int4", "--output_dir",
             in(f, "q4"));
     outcome_free(&o);
@@ -164,11 +164,52 @@ static void inspects_types_and_windows(void **state) {
     json_decref(r);
 }
 
+/* The same model with heads of whole groups of columns, in int4, as FOLDER/wide. */
+static void write_wide(const folder *f) {
+    lckv_device *d;
+    lckv_config *c;
+    lckv_model *m;
+    lckv_save_options options = lckv_save_defaults();
+    options.weight_dtype = "int4";
+    OK(lckv_device_open("cpu", 1, &d));
+    OK(lckv_config_load(in(f, "config.json"), "head_dim=32,intermediate_size=128", &c));
+    OK(lckv_model_create(d, c, NULL, 1, &m));
+    OK(lckv_model_save(m, in(f, "wide"), &options));
+    lckv_model_free(m);
+    lckv_config_free(c);
+    lckv_device_close(d);
+}
+
+static int64_t serving_weights(const folder *f, const char *from, const char *processes) {
+    json_t *r = RUN_JSON(f, "inspect", from, in(f, "wide"), "--tensor_parallel", processes);
+    const json_t *serving = json_object_get(json_object_get(r, "memory"), "serving");
+    int64_t bytes = json_integer_value(json_object_get(serving, "weights"));
+    json_decref(r);
+    return bytes;
+}
+
+static void quantized_weights_are_divided(void **state) {
+    const folder *f = *state;
+    static const char *const processes[] = {"1", "2", "3"};
+    outcome o[3];
+    write_wide(f);
+    for (int i = 0; i < 3; i++)
+        o[i] = RUN(f, "generate", "--model_name_or_path", in(f, "wide"), "--prompt_ids", "3,4,5", "--length", "12",
+                   "--temperature", "0", "--threads", "1", "--tensor_parallel", processes[i]);
+    for (int i = 0; i < 3; i++) assert_string_equal(o[i].output, o[0].output);
+    for (int i = 0; i < 3; i++) outcome_free(&o[i]);
+    assert_true(serving_weights(f, "--model_name_or_path", "2") < serving_weights(f, "--model_name_or_path", "1"));
+    assert_int_equal(serving_weights(f, "--model_name_or_path", "2"), serving_weights(f, "--config_name", "2"));
+    REFUSES(f, 1, "choose at most 2, or weight_dtype float", "inspect", "--config_name", in(f, "wide"),
+            "--config_overrides", "intermediate_size=36", "--tensor_parallel", "3");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         WITH_MODEL(inspects),
         WITH_MODEL(weights_can_be_quantized),
         WITH_MODEL(inspects_parts_of_processes),
+        WITH_MODEL(quantized_weights_are_divided),
         WITH_MODEL(inspects_types_and_windows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -12,6 +12,7 @@ static int damaged_row(void) {
 
 #include "expect.h"
 
+#include <math.h>
 #include <nccl.h>
 #include <pthread.h>
 #include <unistd.h>
@@ -32,14 +33,19 @@ static struct {
     int streams;          /* created and not destroyed */
     int events;           /* created and not destroyed */
     char order[256];      /* what has happened to streams; see note() */
+    float now;            /* milliseconds on the device's stream */
     pthread_mutex_t lock; /* for the members after it */
     int aborted;
     bool hangs; /* operations do not complete */
 } fake = {.lock = PTHREAD_MUTEX_INITIALIZER};
 static const cudaStream_t STREAM = (cudaStream_t)&fake, BESIDE = (cudaStream_t)&fake.streams;
 
+enum { OPERATION_MILLISECONDS = 5, JOIN_MILLISECONDS = 3 };
+
 struct event {
     int number; /* in the order of creation */
+    bool timed;
+    float at; /* when it was recorded */
 };
 
 /* Appends "NAME NUMBER STREAM" to the order of events and operations: streams are m (of the device) and b (beside). */
@@ -89,6 +95,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags) {
     assert_true(flags == 0 && (stream == BESIDE || fake.separated));
     note("wait", event, stream);
+    if (stream == STREAM) fake.now += JOIN_MILLISECONDS;
     return cudaSuccess;
 }
 
@@ -99,8 +106,9 @@ cudaError_t cudaEventRecordWithFlags(cudaEvent_t event, cudaStream_t stream, uns
 }
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags) {
-    assert_int_equal(flags, cudaEventDisableTiming);
+    assert_true(flags == cudaEventDisableTiming || flags == cudaEventDefault);
     struct event *made = calloc(1, sizeof *made);
+    made->timed = flags == cudaEventDefault;
     made->number = fake.events++;
     *event = (cudaEvent_t)(void *)made;
     return cudaSuccess;
@@ -116,7 +124,15 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
     assert_int_equal(fake.depth, 0);
     assert_false(fake.records);
     note("event", event, stream);
+    ((struct event *)(void *)event)->at = fake.now;
     return cudaSuccess;
+}
+
+cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t begin, cudaEvent_t end) {
+    const struct event *first = (const void *)begin, *last = (const void *)end;
+    assert_true(first->timed && last->timed);
+    *milliseconds = last->at - first->at;
+    return cudaEventQuery(end);
 }
 
 cudaError_t cudaStreamIsCapturing(cudaStream_t stream, enum cudaStreamCaptureStatus *status) {
@@ -205,6 +221,7 @@ ncclResult_t ncclGroupEnd(void) {
 static ncclResult_t done(int status, ncclComm_t comm, cudaStream_t stream) {
     assert_true(comm->rank == ranks->rank && fake.last_gpu == ranks->rank && fake.depth == 1);
     if (!strstr(fake.order, "nccl")) note("nccl", NULL, stream); /* once: there may be several calls */
+    if (stream == STREAM) fake.now += OPERATION_MILLISECONDS;
     fake.calls++;
     return status >= 0 ? ncclSuccess : ncclSystemError;
 }
@@ -434,6 +451,49 @@ static void test_operations_aside(void **state) {
     collectives_close(nccl);
 }
 
+static void expect_wait(int slot, double milliseconds) {
+    double found = 1000 * collectives_waited(nccl, slot);
+    if (!(fabs(found - milliseconds) < 1e-3)) fail_msg("slot %d: %g ms, expected %g", slot, found, milliseconds);
+}
+
+/* The device's stream waits for what is not aside, and where operations aside are joined. */
+static void test_waits_are_measured(void **state) {
+    (void)state;
+    enum { PART = 2 };
+    int64_t begin[9] = {0};
+    float data[8 * PART] = {0};
+    const view word = {data, 1, 1, DTYPE_F32, NULL};
+    OK(collectives_nccl_open(ranks, &gpu, &nccl));
+    for (int r = 0; r < ranks->ranks; r++) begin[r + 1] = begin[r] + PART;
+    collectives_parts parts = {data, DTYPE_F32, begin};
+    OK(collectives_all_reduce(nccl, word));
+    assert_string_equal(fake.order, "nccl0m event0m"); /* no further events */
+    collectives_count_waits(nccl, 0);
+    for (int i = 0; i < 50; i++) OK(collectives_all_reduce(nccl, word)); /* more events than there is room for */
+    collectives_count_waits(nccl, 1);
+    OK(collectives_point(nccl, 1));
+    OK(collectives_reduce_scatter_aside(nccl, parts, 1));
+    OK(collectives_join_aside(nccl, 1));
+    collectives_count_waits(nccl, -1);
+    OK(collectives_all_reduce(nccl, word));
+    expect_wait(0, 50 * OPERATION_MILLISECONDS);
+    expect_wait(1, JOIN_MILLISECONDS);
+    collectives_count_waits(nccl, 1);
+    OK(collectives_all_reduce(nccl, word));
+    collectives_count_waits(nccl, 0);
+    expect_wait(0, 0);
+    expect_wait(1, OPERATION_MILLISECONDS);
+    fake.records = true; /* it runs later, and as often as the recording is replayed */
+    OK(collectives_all_reduce(nccl, word));
+    fake.records = false;
+    assert_true(isnan(collectives_waited(nccl, 0)));
+    pthread_mutex_lock(&fake.lock);
+    fake.hangs = true; /* the device has not come so far */
+    pthread_mutex_unlock(&fake.lock);
+    assert_true(isnan(collectives_waited(nccl, 1)));
+    collectives_close(nccl);
+}
+
 static int open_ranks(void **state) {
     (void)state;
     setenv("NCCL_PROTO", "Tree of the user", 1);
@@ -456,6 +516,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_a_gpu_that_hangs, reset, check_events),
         cmocka_unit_test_setup_teardown(test_recorded_operations, reset, check_events),
         cmocka_unit_test_setup_teardown(test_operations_aside, reset, check_events),
+        cmocka_unit_test_setup_teardown(test_waits_are_measured, reset, check_events),
     };
     return cmocka_run_group_tests(tests, open_ranks, close_ranks);
 }

@@ -10,6 +10,7 @@ static int damaged_row(void) {
 
 #include "expect.h"
 
+#include <math.h>
 #include <time.h>
 
 static lckv_processes *ranks;
@@ -260,6 +261,37 @@ static void test_operations_are_in_the_profile(void **state) {
     device_close(d);
 }
 
+static void pause_last(int milliseconds) {
+    if (ranks->rank == ranks->ranks - 1) nanosleep(&(struct timespec){.tv_nsec = milliseconds * 1000000L}, NULL);
+}
+
+/* The last rank comes late. Operations are counted in the slot that is chosen. */
+static void test_waits_are_measured(void **state) {
+    (void)state;
+    double number = 1, begin = clock_seconds(), elapsed;
+    collectives_count_waits(ranks, 0);
+    pause_last(300);
+    OK(collectives_all_reduce(ranks, (view){&number, 1, 1, DTYPE_F64, NULL}));
+    elapsed = clock_seconds() - begin;
+    collectives_count_waits(ranks, -1);
+    pause_last(300);
+    OK(collectives_barrier(ranks)); /* not counted */
+    double waited = collectives_waited(ranks, 0);
+    if (ranks->ranks == 1) {
+        assert_true(isnan(waited));
+        return;
+    }
+    assert_true(waited >= (ranks->rank < ranks->ranks - 1 ? 0.25 : 0) && waited <= elapsed);
+    collectives_count_waits(ranks, 1);
+    pause_last(300);
+    OK(collectives_agree(ranks, LCKV_OK));
+    assert_true(collectives_waited(ranks, 0) == waited);
+    if (ranks->rank < ranks->ranks - 1) assert_true(collectives_waited(ranks, 1) > 0.25);
+    collectives_count_waits(ranks, 1);
+    assert_true(collectives_waited(ranks, 1) == 0);
+    collectives_count_waits(ranks, -1);
+}
+
 /* A rank that waits for another leaves the processor to others. */
 static void test_waiting_takes_no_processor_time(void **state) {
     (void)state;
@@ -287,6 +319,7 @@ int main(void) {
         cmocka_unit_test(test_the_failure_of_one_rank_is_that_of_all),
         cmocka_unit_test(test_shares_cover_everything_once),
         cmocka_unit_test(test_operations_are_in_the_profile),
+        cmocka_unit_test(test_waits_are_measured),
         cmocka_unit_test(test_waiting_takes_no_processor_time),
     };
     return cmocka_run_group_tests(tests, open_ranks, close_ranks);

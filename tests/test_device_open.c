@@ -92,7 +92,11 @@ static void check_limit(device *d) {
     assert_int_equal(d->memory.limit(d, 2 * PIECE), LCKV_OK);
     assert_int_equal(d->memory.alloc(d, 2 * PIECE, &second), LCKV_ERROR_MEMORY);
     assert_null(second);
-    assert_non_null(strstr(lckv_last_error(), "limited"));
+    char message[128];
+    snprintf(message, sizeof message, "no memory for %d bytes on %s: ", 2 * PIECE, d->name);
+    assert_non_null(strstr(lckv_last_error(), message));
+    snprintf(message, sizeof message, " of the %d that it is limited to are taken", 2 * PIECE);
+    assert_non_null(strstr(lckv_last_error(), message));
     assert_int_equal(d->memory.alloc(d, PIECE / 2, &second), LCKV_OK);
     d->memory.release(d, first);
     assert_int_equal(d->memory.alloc(d, PIECE, &first), LCKV_OK);

@@ -343,6 +343,29 @@ static void ranks_divide_a_served_model(void **state) {
     lckv_config_free(c);
 }
 
+/* Integers and scales of the matrices of layers are divided, the embeddings and the output layer are not. */
+static void ranks_divide_quantized_weights(void **state) {
+    (void)state;
+    enum { HEADS = 4, WIDTH = 32, COLUMNS = 128, HIDDEN = 24, LAYERS = 4, ALIGNED = 256, PARTS = LAYERS * 9 + 3 };
+    lckv_config *c = load(LCKV);
+    lckv_memory one, two;
+    lckv_serving_shape shape = {.struct_size = sizeof shape, .sequences = 1, .length = 50};
+    json_t *tree;
+    model_config *wide;
+    OK(config_to_json(c, &tree));
+    OK(config_from_json(tree, "test", "head_dim=32,num_key_value_heads=4,intermediate_size=128,weight_dtype=int8",
+                        &wide));
+    OK(lckv_memory_for_serving(wide, &shape, &one));
+    shape.tensor_parallel = 2;
+    OK(lckv_memory_for_serving(wide, &shape, &two));
+    int64_t layers = LAYERS * (4 * HEADS * WIDTH + 3 * COLUMNS) * HIDDEN;
+    int64_t saved = one.weights - two.weights;
+    assert_true(saved > layers / 2 - PARTS * ALIGNED && saved < layers * 9 / 16 + PARTS * ALIGNED);
+    lckv_config_free(wide);
+    json_decref(tree);
+    lckv_config_free(c);
+}
+
 static void shapes_are_checked(void **state) {
     (void)state;
     lckv_config *c = load("");
@@ -372,6 +395,7 @@ int main(void) {
         cmocka_unit_test(the_cache_is_what_the_config_says),
         cmocka_unit_test(shapes_are_checked),
         cmocka_unit_test(ranks_divide_a_served_model),
+        cmocka_unit_test(ranks_divide_quantized_weights),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,6 @@
-/* Models that are divided between ranks (tensor parallelism) against the same models in one process: logits, requests
- * to an engine, scheduling that depends on the KV cache, and what is refused. The program runs as a single rank, with
- * 2, 3 and 4 ranks over TCP, and under mpirun (tests/CMakeLists.txt).
+/* Models that are divided between ranks (tensor parallelism) against the same models in one process: logits, quantized
+ * weights, requests to an engine, scheduling that depends on the KV cache, and what is refused. The program runs as a
+ * single rank, with 2, 3 and 4 ranks over TCP, and under mpirun (tests/CMakeLists.txt).
  *
  * All ranks run the same tests. Rank 0 has the assertions; the others follow it. */
 #define _GNU_SOURCE /* memmem */
@@ -9,9 +9,9 @@
 #include "generate/batcher/sampler.h"
 #include "generate/score/score.h"
 #include "io/adapter/adapter_save.h"
+#include "io/convert.h"
 #include "io/loop_start_file.h"
 #include "model/ranks/rank_group.h"
-#include "model/ranks/rank_part.h"
 
 #include "model_fixture.h"
 
@@ -20,16 +20,24 @@
 enum { VOCAB = 31, TOKENS = 24, LAYERS = 4, START_WIDTH = 6, REQUESTS = 7, LONGEST = 64 };
 
 /* Logits are sums of at most a few thousand f32 products of values around 1, over at most about twenty layer
- * executions: 2^-23 * sqrt(16 * 40 * 20) is 1.4e-5, and ten times that leaves room for the softmax. Ranks change only
+ * executions: 2^-23 * sqrt(32 * 40 * 20) is 1.9e-5, and ten times that leaves room for the softmax. Ranks change only
  * the order of the sums. */
 #define CLOSE 2e-4
+/* Products of few rows with quantized weights round their input to 15 bits (device/cpu/few_groups.c). A sum in another
+ * order can round to the next integer: 2^-15 of values around 1, in a few of about 100 columns, over the layers. */
+#define CLOSE_FEW 4e-3
 
 typedef struct layout {
     const char *type, *more;
 } layout;
 
-#define SIZES(heads, kv, columns)                                                                                      \
-    ",\"num_attention_heads\":" heads ",\"num_key_value_heads\":" kv ",\"head_dim\":4,\"intermediate_size\":" columns
+/* Random weights are large enough that each part of each layer matters. */
+#define LAYER(heads, kv, width, columns)                                                                               \
+    ",\"num_attention_heads\":" heads ",\"num_key_value_heads\":" kv ",\"head_dim\":" width                            \
+    ",\"intermediate_size\":" columns
+#define SIZES(heads, kv, columns) ",\"hidden_size\":16,\"initializer_range\":0.3" LAYER(heads, kv, "4", columns)
+#define WIDE(heads, kv, width, columns)                                                                                \
+    ",\"hidden_size\":32,\"initializer_range\":0.15" LAYER(heads, kv, width, columns)
 #define HEADS(heads, kv) SIZES(heads, kv, "20")
 #define MAP(types) ",\"layer_types\":\"" types "\",\"forward_passes\":2,\"backward_passes\":2"
 /* Layer maps, parts of layers, and heads that 2, 3 and 4 ranks divide evenly, unevenly, or share. */
@@ -46,6 +54,16 @@ static const layout LAYOUTS[] = {
     {"qwen3", HEADS("4", "2") ",\"tie_word_embeddings\":true"},
 };
 enum { LAYOUT_COUNT = sizeof LAYOUTS / sizeof *LAYOUTS };
+
+/* The same for quantized weights: whole groups of columns, incomplete ones at the end, heads that are parts of groups.
+ * The last one has two groups, for two ranks. */
+static const layout GROUPED[] = {
+    {"llama", WIDE("4", "4", "32", "128")},
+    {"lckv-llama", WIDE("8", "4", "16", "100") MAP("0_2_2_3")},
+    {"qwen2", WIDE("8", "2", "32", "130")},
+    {"llama", WIDE("8", "8", "8", "160") ",\"attention_bias\":true"},
+};
+enum { GROUPED_COUNT = sizeof GROUPED / sizeof *GROUPED };
 
 static lckv_processes *ranks;
 static folder shared; /* of rank 0; all ranks read it */
@@ -91,8 +109,7 @@ static model_config *make_config(const char *type, int layers, const char *more)
     char text[1024];
     json_t *tree;
     model_config *c;
-    snprintf(text, sizeof text,
-             "{\"model_type\":\"%s\",\"hidden_size\":16,\"vocab_size\":%d,\"num_hidden_layers\":%d%s}", type, VOCAB,
+    snprintf(text, sizeof text, "{\"model_type\":\"%s\",\"vocab_size\":%d,\"num_hidden_layers\":%d%s}", type, VOCAB,
              layers, more);
     OK(json_parse(text, strlen(text), "test", &tree));
     OK(config_from_json(tree, "test", NULL, &c));
@@ -100,11 +117,10 @@ static model_config *make_config(const char *type, int layers, const char *more)
     return c;
 }
 
-/* Random weights that are large enough that each part of each layer matters. Biases would be zero. */
+/* Biases would be zero. */
 static model *make_whole(device *d, const layout *l) {
     char more[512];
-    snprintf(more, sizeof more, "%s,\"initializer_range\":0.3,\"max_position_embeddings\":256,\"eos_token_id\":3",
-             l->more);
+    snprintf(more, sizeof more, "%s,\"max_position_embeddings\":256,\"eos_token_id\":3", l->more);
     model *m;
     OK(model_create_random(d, make_config(l->type, LAYERS, more), DTYPE_F32, 5, &m));
     for (int i = 0; i < m->params->count; i++)
@@ -119,31 +135,35 @@ typedef struct pair {
     model *whole, *divided;
 } pair;
 
-static int open_divided(device *d, const char *path, const char *lora, model **out) {
+/* A folder or file and how it is opened; NULL: the default. */
+typedef struct opening {
+    const char *path, *lora, *weight_dtype;
+} opening;
+
+static int open_by(device *d, const opening *o, lckv_processes *processes, model **out) {
     lckv_model_options options = lckv_model_defaults();
-    options.processes = ranks;
-    options.adapter = lora;
-    return lckv_model_open(d, path, &options, out);
+    options.processes = processes;
+    options.adapter = o->lora;
+    options.weight_dtype = o->weight_dtype;
+    return lckv_model_open(d, o->path, &options, out);
 }
 
-static bool follow(const char *path, const char *lora) {
+static bool follow(const opening *o) {
     device *d = one_thread();
     model *m;
-    OK(open_divided(d, path, lora, &m));
+    OK(open_by(d, o, ranks, &m));
     OK(lckv_model_follow(m));
     lckv_model_free(m);
     device_close(d);
     return false;
 }
 
-static bool open_saved(const char *path, const char *lora, pair *p) {
-    lckv_model_options options = lckv_model_defaults();
+static bool open_saved(const opening *o, pair *p) {
     OK(collectives_barrier(ranks)); /* the folder is complete */
-    if (!leads()) return follow(path, lora);
-    options.adapter = lora;
+    if (!leads()) return follow(o);
     p->d = one_thread();
-    OK(lckv_model_open(p->d, path, &options, &p->whole));
-    OK(open_divided(p->d, path, lora, &p->divided));
+    OK(open_by(p->d, o, NULL, &p->whole));
+    OK(open_by(p->d, o, ranks, &p->divided));
     return true;
 }
 
@@ -151,16 +171,19 @@ static const char *model_path(void) {
     return in(&shared, "model");
 }
 
+static void save_layout(const layout *l, weight_format format) {
+    const checkpoint_save_options options = {.type = DTYPE_COUNT, .format = format};
+    device *d = one_thread();
+    model *m = make_whole(d, l);
+    remove_tree(model_path());
+    OK(checkpoint_save(m->config, m->params, &options, model_path()));
+    model_free(m);
+    device_close(d);
+}
+
 static bool open_layout(const layout *l, pair *p) {
-    if (leads()) {
-        device *d = one_thread();
-        model *m = make_whole(d, l);
-        remove_tree(model_path());
-        save_model(m, model_path(), 0);
-        model_free(m);
-        device_close(d);
-    }
-    return open_saved(model_path(), NULL, p);
+    if (leads()) save_layout(l, WEIGHT_AUTO);
+    return open_saved(&(opening){model_path(), NULL, NULL}, p);
 }
 
 static void close_pair(pair *p) {
@@ -238,7 +261,7 @@ static void test_a_learned_start_is_divided(void **state) {
         model_free(m);
         device_close(d);
     }
-    if (!open_saved(in(&shared, "start"), NULL, &p)) return;
+    if (!open_saved(&(opening){in(&shared, "start"), NULL, NULL}, &p)) return;
     assert_non_null(p.divided->loop_start);
     compare_logits(&p, (score_options){.encoding = LCKV_ENCODING_PLAN, .iterations = 1}, CLOSE);
     close_pair(&p);
@@ -246,6 +269,15 @@ static void test_a_learned_start_is_divided(void **state) {
 
 static int adapter_value(void *user, int entry, dtype type, void *host) {
     return params_read(user, entry, type, host);
+}
+
+static void save_adapter(model *m, const char *path) {
+    const adapter_options o = {.rank = 2, .alpha = 3, .targets = ADAPTER_ALL};
+    OK(adapter_create(m->params, &o, &m->adapter));
+    params *w = m->adapter->weights;
+    for (int i = 0; i < w->count; i++) OK(params_fill_normal(w, i, 0.3, 4));
+    const adapter_save_options save = {.type = DTYPE_F32, .values = adapter_value, .user = w};
+    OK(adapter_save(m->adapter, &save, path));
 }
 
 static void test_an_adapter_is_merged_and_divided(void **state) {
@@ -256,16 +288,11 @@ static void test_an_adapter_is_merged_and_divided(void **state) {
         device *d = one_thread();
         model *m = make_whole(d, &LAYOUTS[1]);
         save_model(m, in(&shared, "base"), 0);
-        const adapter_options o = {.rank = 2, .alpha = 3, .targets = ADAPTER_ALL};
-        OK(adapter_create(m->params, &o, &m->adapter));
-        params *w = m->adapter->weights;
-        for (int i = 0; i < w->count; i++) OK(params_fill_normal(w, i, 0.3, 4));
-        const adapter_save_options save = {.type = DTYPE_F32, .values = adapter_value, .user = w};
-        OK(adapter_save(m->adapter, &save, in(&shared, "adapter")));
+        save_adapter(m, in(&shared, "adapter"));
         model_free(m);
         device_close(d);
     }
-    if (!open_saved(in(&shared, "base"), in(&shared, "adapter"), &p)) return;
+    if (!open_saved(&(opening){in(&shared, "base"), in(&shared, "adapter"), NULL}, &p)) return;
     compare_logits(&p, (score_options){.encoding = LCKV_ENCODING_PLAN}, CLOSE);
     close_pair(&p);
 }
@@ -356,6 +383,109 @@ static void test_requests_get_the_same_tokens(void **state) {
     }
 }
 
+/* ---------------------------------------------------------------- quantized weights */
+
+static void expect_quantized(const pair *p, weight_format format) {
+    assert_int_equal(p->whole->config->weight_format, format);
+    assert_int_equal(p->divided->config->weight_format, format);
+}
+
+/* The parts have the integers and scales of the whole, so that only the order of sums differs. */
+static void compare_quantized(const opening *o, weight_format format) {
+    pair p;
+    if (!open_saved(o, &p)) return;
+    expect_quantized(&p, format);
+    compare_logits(&p, (score_options){.encoding = LCKV_ENCODING_PLAN}, CLOSE);
+    compare_logits(&p, (score_options){.encoding = LCKV_ENCODING_SEQUENTIAL},
+                   format == WEIGHT_FLOAT ? CLOSE : CLOSE_FEW);
+    close_pair(&p);
+}
+
+static void compare_requests(const opening *o) {
+    static heard a, b;
+    pair p;
+    if (!open_saved(o, &p)) return;
+    lckv_engine_options options = lckv_engine_defaults();
+    options.max_num_seqs = 4;
+    options.max_model_len = LONGEST;
+    run_requests(p.whole, options, &a);
+    run_requests(p.divided, options, &b);
+    assert_memory_equal(&a, &b, sizeof a);
+    close_pair(&p);
+}
+
+static int grouped_count(void) {
+    return ranks->ranks == 2 ? GROUPED_COUNT : GROUPED_COUNT - 1;
+}
+
+static void test_quantized_folders(void **state) {
+    (void)state;
+    need_ranks();
+    for (int i = 0; i < grouped_count(); i++)
+        for (weight_format format = WEIGHT_INT8; format <= WEIGHT_INT4; format++) {
+            if (leads()) save_layout(&GROUPED[i], format);
+            compare_quantized(&(opening){model_path(), NULL, NULL}, format);
+            compare_requests(&(opening){model_path(), NULL, NULL});
+        }
+}
+
+/* Integers that are found at load are those of the whole weight. A quantized folder becomes float or the other
+ * format. */
+static void test_quantized_at_load(void **state) {
+    (void)state;
+    need_ranks();
+    for (int i = 0; i < grouped_count(); i++)
+        for (weight_format format = WEIGHT_FLOAT; format <= WEIGHT_INT4; format++) {
+            if (leads()) save_layout(&GROUPED[i], format == WEIGHT_INT8 ? WEIGHT_AUTO : WEIGHT_INT8);
+            compare_quantized(&(opening){model_path(), NULL, weight_format_name(format)}, format);
+        }
+}
+
+static void write_gguf(const char *path, const char *type) {
+    model_config *c;
+    device *d = one_thread();
+    OK(config_read(model_path(), NULL, &c));
+    const convert_options options = {
+        .source = model_path(), .config = c, .type = DTYPE_COUNT, .gguf_file = path, .gguf_dtype = type};
+    OK(checkpoint_convert(d, &options));
+    config_free(c);
+    device_close(d);
+}
+
+/* Rows of q and k have another order in the file. */
+static void test_quantized_gguf_files(void **state) {
+    (void)state;
+    static const char *const types[] = {"q8_0", "q4_0"};
+    need_ranks();
+    for (int i = 0; i < 2; i++) {
+        const char *path = in(&shared, "model.gguf");
+        if (leads()) save_layout(&GROUPED[0], WEIGHT_AUTO);
+        if (leads()) write_gguf(path, types[i]);
+        compare_quantized(&(opening){path, NULL, NULL}, i ? WEIGHT_INT4 : WEIGHT_INT8);
+        compare_quantized(&(opening){path, NULL, "int8"}, WEIGHT_INT8);
+        compare_quantized(&(opening){path, NULL, "float"}, WEIGHT_FLOAT);
+    }
+}
+
+/* An adapter is merged if the weights are dequantized. */
+static void test_an_adapter_of_quantized_weights(void **state) {
+    (void)state;
+    model *m;
+    need_ranks();
+    const opening o = {model_path(), in(&shared, "wide_adapter"), NULL};
+    device *d = one_thread();
+    if (leads()) {
+        save_layout(&GROUPED[0], WEIGHT_INT8);
+        m = make_whole(d, &GROUPED[0]);
+        save_adapter(m, o.lora);
+        model_free(m);
+    }
+    OK(collectives_barrier(ranks));
+    FAILS(open_by(d, &o, ranks, &m), LCKV_ERROR_UNSUPPORTED, "choose weight_dtype float, which merges it");
+    device_close(d);
+    compare_quantized(&(opening){o.path, o.lora, "float"}, WEIGHT_FLOAT);
+}
+
 /* ---------------------------------------------------------------- the batcher */
 
 /* Greedy tokens of sequences whose KV cache starts with one page and grows. With `overlap`, the ids of a step come from
@@ -431,84 +561,23 @@ static void test_a_failure_to_load_is_that_of_all(void **state) {
     model *m;
     need_ranks();
     device *d = one_thread();
-    FAILS(open_divided(d, leads() ? "/nonexistent/model" : "/nonexistent/other", NULL, &m), LCKV_ERROR_FILE,
-          "/nonexistent/");
+    const opening o = {leads() ? "/nonexistent/model" : "/nonexistent/other", NULL, NULL};
+    FAILS(open_by(d, &o, ranks, &m), LCKV_ERROR_FILE, "/nonexistent/");
     device_close(d);
-}
-
-/* ---------------------------------------------------------------- division */
-
-/* Every head, KV head and column belongs to some rank; rank 0 has the most; KV heads serve the queries of their rank.
- * */
-static void check_division(const model_config *c, int count) {
-    const layer_description *whole = &c->map.layer[0];
-    int64_t heads = 0, columns = 0, kv = 0;
-    int most = 0;
-    for (int r = 0; r < count; r++) {
-        model_config *part;
-        OK(rank_part_config(c, r, count, &part));
-        const layer_description *l = &part->map.layer[0];
-        int group = whole->heads / whole->kv_heads;
-        assert_int_equal(l->first_head, heads);
-        assert_int_equal(l->first_intermediate, columns);
-        assert_int_equal(l->first_kv_head, l->copies_kv ? kv - 1 : kv);
-        assert_true(l->heads > 0 && l->kv_heads > 0 && l->intermediate_size > 0 && l->heads % l->kv_heads == 0);
-        assert_int_equal(l->first_head / group, l->first_kv_head);
-        assert_int_equal((l->first_head + l->heads - 1) / group, l->first_kv_head + l->kv_heads - 1);
-        if (r == 0) most = l->heads;
-        assert_true(l->heads <= most);
-        heads += l->heads;
-        columns += l->intermediate_size;
-        kv += l->copies_kv ? 0 : l->kv_heads;
-        config_free(part);
-    }
-    assert_int_equal(heads, whole->heads);
-    assert_int_equal(kv, whole->kv_heads);
-    assert_int_equal(columns, whole->intermediate_size);
-}
-
-static void test_division(void **state) {
-    (void)state;
-    static const int KV[] = {1, 2, 3, 4, 6};
-    for (size_t i = 0; i < sizeof KV / sizeof *KV; i++) {
-        for (int group = 1; group <= 4; group++) {
-            char more[128];
-            model_config *part;
-            snprintf(more, sizeof more, SIZES("%d", "%d", "20"), KV[i] * group, KV[i]);
-            model_config *c = make_config("llama", 1, more);
-            for (int count = 1; count <= KV[i] * group && count <= 20; count++) check_division(c, count);
-            if (KV[i] * group < 20)
-                FAILS(rank_part_config(c, 0, KV[i] * group + 1, &part), LCKV_ERROR_ARGUMENT,
-                      "attention heads: every rank needs one");
-            config_free(c);
-        }
-    }
-}
-
-static void test_division_of_the_mlp(void **state) {
-    (void)state;
-    model_config *part, *c = make_config("llama", 1, SIZES("64", "64", "88"));
-    OK(rank_part_config(c, 1, 4, &part));
-    assert_int_equal(part->map.layer[0].first_intermediate, 24); /* 11 units of 8: 3, 3, 3, 2 */
-    assert_int_equal(part->map.layer[0].intermediate_size, 24);
-    config_free(part);
-    config_free(c);
-    c = make_config("llama", 1, HEADS("64", "64"));
-    FAILS(rank_part_config(c, 0, 32, &part), LCKV_ERROR_ARGUMENT,
-          "the MLP of layer 0 has 20 columns: every rank needs one");
-    config_free(c);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_division),
-        cmocka_unit_test(test_division_of_the_mlp),
         cmocka_unit_test(test_logits_of_every_layout),
         cmocka_unit_test(test_a_tolerance_sees_all_ranks),
         cmocka_unit_test(test_a_learned_start_is_divided),
         cmocka_unit_test(test_an_adapter_is_merged_and_divided),
         cmocka_unit_test(test_bf16),
         cmocka_unit_test(test_requests_get_the_same_tokens),
+        cmocka_unit_test(test_quantized_folders),
+        cmocka_unit_test(test_quantized_at_load),
+        cmocka_unit_test(test_quantized_gguf_files),
+        cmocka_unit_test(test_an_adapter_of_quantized_weights),
         cmocka_unit_test(test_the_cache_grows_and_steps_overlap),
         cmocka_unit_test(test_a_random_model_is_divided),
         cmocka_unit_test(test_a_failure_to_load_is_that_of_all),

@@ -158,18 +158,48 @@ static void scales_are_finite(void **state) {
     device_close(d);
 }
 
-static void ranks_divide_no_integers(void **state) {
+/* Rows and columns of the whole, with the same type. */
+static void expect_part(model *whole, model *part) {
+    float all[64 * 64], mine[64 * 64];
+    for (int i = 0; i < part->params->count; i++) {
+        const weight *w = &part->params->table[i], *of = &whole->params->table[i];
+        assert_int_equal(w->tensor.value.type, of->tensor.value.type);
+        OK(params_get(whole->params, i, all));
+        OK(params_get(part->params, i, mine));
+        for (int64_t r = 0; r < w->rows; r++)
+            assert_memory_equal(mine + r * w->cols, all + (w->first_row + r) * of->cols + w->first_col,
+                                (size_t)w->cols * sizeof *mine);
+    }
+}
+
+static void expect_parts(device *d, const char *path, weight_format format) {
+    model *whole = load_as(d, path, DTYPE_COUNT, WEIGHT_AUTO);
+    assert_int_equal(whole->config->weight_format, format);
+    for (int rank = 0; rank < 2; rank++) {
+        checkpoint_load_options options = {.type = DTYPE_COUNT, .rank = rank, .ranks = 2};
+        model *part;
+        OK(checkpoint_load(d, path, &options, &part));
+        const weight *q = &part->params->table[1];
+        assert_int_equal(q->rows, 32);
+        assert_int_equal(q->first_row, 32 * rank);
+        expect_part(whole, part);
+        model_free(part);
+    }
+    model_free(whole);
+}
+
+static void ranks_have_the_integers_of_their_part(void **state) {
+    static const char *const formats[] = {"q8_0", "q4_0"};
     const folder *f = *state;
     device *d = cpu();
-    model *from = random_model(d, "llama", 64, "", DTYPE_F32), *m;
-    write_gguf(f, d, from, "q8_0");
-    checkpoint_load_options options = {.type = DTYPE_COUNT, .rank = 1, .ranks = 2};
-    FAILS(checkpoint_load(d, in(f, "model.gguf"), &options, &m), LCKV_ERROR_UNSUPPORTED,
-          "choose weight_dtype float, which dequantizes them");
-    options.format = WEIGHT_FLOAT;
-    OK(checkpoint_load(d, in(f, "model.gguf"), &options, &m));
-    assert_int_equal(m->params->table[1].rows, 32);
-    model_free(m);
+    model *from = random_model(d, "llama", 64, "", DTYPE_F32);
+    for (int i = 0; i < 2; i++) {
+        weight_format format = i ? WEIGHT_INT4 : WEIGHT_INT8;
+        write_gguf(f, d, from, formats[i]);
+        expect_parts(d, in(f, "model.gguf"), format);
+        convert(d, in(f, "plain"), in(f, "folder"), NULL, format);
+        expect_parts(d, in(f, "folder"), format);
+    }
     model_free(from);
     device_close(d);
 }
@@ -293,8 +323,9 @@ static void what_each_format_holds(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        IN_FOLDER(blocks_become_integers),   IN_FOLDER(weight_dtype_decides), IN_FOLDER(scales_are_finite),
-        IN_FOLDER(ranks_divide_no_integers), IN_FOLDER(blocks_return),        IN_FOLDER(what_each_format_holds),
+        IN_FOLDER(blocks_become_integers), IN_FOLDER(weight_dtype_decides),
+        IN_FOLDER(scales_are_finite),      IN_FOLDER(ranks_have_the_integers_of_their_part),
+        IN_FOLDER(blocks_return),          IN_FOLDER(what_each_format_holds),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,7 @@
 /* Weights that are divided between ranks: the division itself, for numbers of ranks that are not there, what a rank
- * allocates against the memory plan, and a rank that fails within a step. The program runs as a single rank and over
- * TCP with 2 and 3 ranks (tests/CMakeLists.txt). */
+ * allocates against the memory plan, and ranks that fail or are late within a step. The program runs as a single rank
+ * and over TCP with 2 and 3 ranks (tests/CMakeLists.txt). */
+#include "base/clock.h"
 #include "data/blocks.h"
 #include "model/shards/shards.h"
 #include "train/step/step.h"
@@ -10,6 +11,9 @@ static int damaged_block(int64_t i) {
 }
 
 #include "fixture.h"
+
+#include <math.h>
+#include <unistd.h>
 
 /* ---------------------------------------------------------------- division */
 
@@ -254,12 +258,12 @@ static int count_good(const examples *data, int64_t i, int64_t *count) {
     return d->good->count_labels(d->good, i, count);
 }
 
-static void make(fixture *f, const collectives *ranks, stepper **out) {
+static void make(fixture *f, const collectives *ranks, int zero, stepper **out) {
     model_config *c;
     params *p = table_of(MODELS[0], &c);
     *f = (fixture){0};
     OK(device_open("cpu", 1, &f->device));
-    OK(params_divide(p, ranks));
+    if (zero == 3) OK(params_divide(p, ranks));
     OK(params_allocate(p, f->device, DTYPE_F32));
     OK(params_randomize(p, c, 7));
     OK(model_create(f->device, c, p, &f->model));
@@ -287,7 +291,7 @@ static void a_failure_within_a_step_is_that_of_all(void **state) {
     data.examples.count_labels = count_good;
     for (int i = 0; i < BLOCKS; i++) chosen[i] = i;
     fixture_ids(ids, BLOCK * BLOCKS, 3);
-    make(&f, ranks, &s);
+    make(&f, ranks, 3, &s);
     /* a rank may still be in this step when the last one fails in the next */
     int status = stepper_step(s, &good.examples, chosen, BLOCKS, 0.01, &result);
     if (ranks->rank == last) OK(status);
@@ -302,11 +306,74 @@ static void a_failure_within_a_step_is_that_of_all(void **state) {
     lckv_processes_close(ranks);
 }
 
+/* ---------------------------------------------------------------- a rank that is late */
+
+/* The last rank is slow in a step, when it reads an example. */
+typedef struct late {
+    examples examples;
+    const examples *good;
+    int milliseconds;
+} late;
+
+static int read_late(const examples *data, int64_t i, example *out) {
+    const late *l = (const late *)(const void *)data;
+    if (i == BLOCKS - 1) usleep((useconds_t)l->milliseconds * 1000);
+    return l->good->read(l->good, i, out);
+}
+
+static int count_late(const examples *data, int64_t i, int64_t *count) {
+    const late *l = (const late *)(const void *)data;
+    return l->good->count_labels(l->good, i, count);
+}
+
+/* The wait of a step, which is at most its duration. */
+static double wait_of_a_step(stepper *s, const examples *data, const int64_t *chosen) {
+    step_result result;
+    double begin = clock_seconds();
+    OK(stepper_step(s, data, chosen, BLOCKS, 0.01, &result));
+    double seconds = clock_seconds() - begin;
+    if (s->optimizer->collectives->ranks > 1)
+        assert_true(result.communication_wait > 0 && result.communication_wait <= seconds);
+    else
+        assert_true(isnan(result.communication_wait));
+    return result.communication_wait;
+}
+
+static void the_others_wait_for_a_late_rank(void **state) {
+    (void)state;
+    lckv_processes *ranks;
+    OK(lckv_processes_open(60, &ranks));
+    int32_t ids[BLOCK * BLOCKS];
+    int64_t chosen[BLOCKS];
+    blocks good = blocks_of_ids(ids, BLOCK, BLOCKS);
+    late data = {.examples = good.examples, .good = &good.examples};
+    data.examples.read = read_late;
+    data.examples.count_labels = count_late;
+    for (int i = 0; i < BLOCKS; i++) chosen[i] = i;
+    fixture_ids(ids, BLOCK * BLOCKS, 3);
+    for (int zero = 1; zero <= 3; zero += 2) {
+        fixture f;
+        stepper *s;
+        make(&f, ranks, zero, &s);
+        double least = 1e9;
+        for (int i = 0; i < 3; i++) {
+            double waited = wait_of_a_step(s, &good.examples, chosen);
+            least = waited < least ? waited : least;
+        }
+        data.milliseconds = 600;
+        double waited = wait_of_a_step(s, &data.examples, chosen);
+        if (ranks->rank < ranks->ranks - 1) assert_true(waited > 0.5 && waited > least + 0.3);
+        stepper_free(s);
+        model_free(f.model);
+        device_close(f.device);
+    }
+    lckv_processes_close(ranks);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_element_belongs_to_one_rank),
-        cmocka_unit_test(parts_have_the_values_of_the_whole),
-        cmocka_unit_test(a_rank_allocates_what_is_planned),
+        cmocka_unit_test(the_others_wait_for_a_late_rank),        cmocka_unit_test(every_element_belongs_to_one_rank),
+        cmocka_unit_test(parts_have_the_values_of_the_whole),     cmocka_unit_test(a_rank_allocates_what_is_planned),
         cmocka_unit_test(a_failure_within_a_step_is_that_of_all),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

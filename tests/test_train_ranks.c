@@ -316,6 +316,43 @@ static void nobody_trains_alone_who_should_not(void **state) {
     outcome_free(&o);
 }
 
+/* ---------------------------------------------------------------- time of communication */
+
+static json_t *read_results(const folder *f, const char *output) {
+    char path[2 * PATH_BYTES];
+    json_t *results;
+    snprintf(path, sizeof path, "%s/train_results.json", in(f, output));
+    OK(json_read_file(path, &results));
+    return results;
+}
+
+/* With one process there are no such numbers. */
+static void the_log_has_the_time_of_communication(void **state) {
+    need_launcher();
+    static const char KEY[] = "communication_wait_seconds", OF_RUN[] = "train_communication_wait_seconds";
+    enum { COUNT = 6 };
+    const folder *f = *state;
+    for (int processes = 1; processes <= 2; processes++) {
+        double waits[COUNT], sum = 0;
+        TRAIN(f, processes, "out", "--max_steps", "6");
+        int count = read_log(f, "out", KEY, waits, COUNT);
+        assert_int_equal(count, processes == 1 ? 0 : COUNT);
+        for (int i = 0; i < count; i++) {
+            assert_true(waits[i] >= 0);
+            sum += waits[i];
+        }
+        json_t *results = read_results(f, "out");
+        if (processes == 1) assert_null(json_object_get(results, OF_RUN));
+        if (processes == 2) {
+            assert_true(sum > 0 && sum <= log_number(results, "train_runtime"));
+            assert_true(fabs(log_number(results, OF_RUN) * COUNT - sum) < 1e-6);
+            assert_true(fabs(printed(f, KEY) * COUNT - sum) < 1e-6);
+        }
+        json_decref(results);
+        contains(f, "communication that computation did not hide", processes == 2);
+    }
+}
+
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         RANKS_TEST(nobody_trains_alone_who_should_not),
@@ -324,6 +361,7 @@ int main(int argc, char **argv) {
         RANKS_TEST(processes_equal_accumulation),
         RANKS_TEST(processes_train_exactly),
         RANKS_TEST(processes_train_a_start),
+        RANKS_TEST(the_log_has_the_time_of_communication),
         RANKS_TEST(masters_are_divided_and_saved_whole),
         RANKS_TEST(bf16_weights_round_alike_in_all_processes),
         RANKS_TEST(a_failure_of_one_is_that_of_all),

@@ -236,12 +236,12 @@ static int load_config(const struct options *o, lckv_config **out) {
 }
 
 /* The config has one format for all matrices of layers. Those of a GGUF file may have several, which the checkpoint
- * shows. Quantized weights are not divided. */
+ * shows. The part of a process is computed from the config alone. */
 static int serving_memory(const struct options *o, struct report *r) {
     int64_t bytes = 0;
     int status = lckv_memory_for_serving(r->config, &o->serving, &r->serving);
     for (int i = 0; i < r->weights.count; i++) bytes += r->weights.of[i].bytes;
-    if (status < 0 || !o->model || !is_quantized(r)) return status;
+    if (status < 0 || !o->model || !is_quantized(r) || o->serving.tensor_parallel > 1) return status;
     r->serving.total += bytes - r->serving.weights;
     r->serving.weights = bytes;
     return LCKV_OK;

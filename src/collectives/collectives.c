@@ -95,6 +95,14 @@ int collectives_replayed(const collectives *c) {
     return c->ops.replayed(c);
 }
 
+void collectives_count_waits(const collectives *c, int slot) {
+    c->ops.count_waits(c, slot);
+}
+
+double collectives_waited(const collectives *c, int slot) {
+    return c->ops.waited(c, slot);
+}
+
 int64_t collectives_share(const collectives *c, int64_t count, int64_t *first) {
     int64_t each = count / c->ranks, more = count % c->ranks;
     *first = each * c->rank + (c->rank < more ? c->rank : more);

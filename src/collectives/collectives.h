@@ -48,6 +48,8 @@ struct collectives_ops {
     int (*await)(const collectives *c);
     void (*give_up)(const collectives *c);
     int (*replayed)(const collectives *c);
+    void (*count_waits)(const collectives *c, int slot);
+    double (*waited)(const collectives *c, int slot);
     void (*close)(collectives *c);
 };
 
@@ -114,6 +116,18 @@ void collectives_give_up(const collectives *c);
 /* The device has begun to replay recorded operations on views: the time limit applies to them. Also fails if earlier
  * operations were ended because a rank is lost; what they have written is then undefined. */
 int collectives_replayed(const collectives *c);
+
+/* The time that the computation waits for communication. It is counted in one of the slots 0 .. COLLECTIVES_SLOTS - 1
+ * at a time, because the device may not have completed one step when the next one is launched.
+ *
+ *   - collectives_count_waits(): the calls from here on are counted in `slot`, from zero; slot -1: in none.
+ *   - collectives_waited(): the seconds of a slot, after the device has completed its calls. On devices with host
+ *     memory, this is the time of all transfers. On a GPU, it is the time in which its ops waited for operations that
+ *     are not aside, or in collectives_join_aside(). NAN if it is not known: of a single rank, and if operations were
+ *     recorded (device.h). */
+enum { COLLECTIVES_SLOTS = 2 };
+void collectives_count_waits(const collectives *c, int slot);
+double collectives_waited(const collectives *c, int slot);
 
 /* Number of ranks on this rank's host. */
 int collectives_ranks_here(const collectives *c, int *count);

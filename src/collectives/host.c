@@ -1,6 +1,8 @@
 /* Collectives on host memory; see host.h. Sums are added here, in the order of ranks. */
 #include "collectives/host.h"
 
+#include "base/clock.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,7 +25,11 @@ static host_transfer *no_transfers(const collectives *c) {
 }
 
 static int exchange(const collectives *c) {
-    return transport_of(c)->exchange(c, transport_of(c)->with);
+    host_transport *t = transport_of(c);
+    double begin = clock_seconds();
+    int status = t->exchange(c, t->with);
+    if (t->slot >= 0) t->waited[t->slot] += clock_seconds() - begin;
+    return status;
 }
 
 /* ---------------------------------------------------------------- sums */
@@ -196,7 +202,8 @@ static int gather_host(const collectives *c, const void *mine, const int64_t *co
 
 /* ---------------------------------------------------------------- barrier and agreement */
 
-/* Every rank receives the number of each rank. */
+/* Every rank receives the number of each rank, from that rank itself. With a tree there would be fewer messages, but a
+ * rank could wait for one that itself waits for a third, and could not say which of them hangs. */
 static int exchange_states(const collectives *c, int32_t mine) {
     host_transfer *with = no_transfers(c);
     int32_t *states = transport_of(c)->states;
@@ -255,6 +262,16 @@ static int pass_number(const collectives *c, int number) {
     return LCKV_OK;
 }
 
+static void count_waits(const collectives *c, int slot) {
+    host_transport *t = transport_of(c);
+    t->slot = slot;
+    if (slot >= 0) t->waited[slot] = 0;
+}
+
+static double waited(const collectives *c, int slot) {
+    return transport_of(c)->waited[slot];
+}
+
 /* ---------------------------------------------------------------- buffers */
 
 int host_fill(collectives *c) {
@@ -266,6 +283,7 @@ int host_fill(collectives *c) {
     t->states = malloc(ranks * sizeof *t->states);
     REQUIRE(t->received && t->with && t->begin && t->states, LCKV_ERROR_MEMORY,
             "no memory for the collectives of %d processes", c->ranks);
+    t->slot = -1;
     c->host_memory = true;
     c->ops = (struct collectives_ops){.all_reduce = all_reduce,
                                       .reduce_scatter = reduce_scatter,
@@ -279,7 +297,9 @@ int host_fill(collectives *c) {
                                       .gather_host = gather_host,
                                       .broadcast_host = broadcast_host,
                                       .agree = agree,
-                                      .replayed = replayed};
+                                      .replayed = replayed,
+                                      .count_waits = count_waits,
+                                      .waited = waited};
     return LCKV_OK;
 }
 

@@ -26,6 +26,9 @@ typedef struct host_transport {
     host_transfer *with; /* [ranks] */
     int64_t *begin;      /* [ranks + 1] */
     int32_t *states;     /* [ranks] */
+    /* Seconds of the exchanges, see collectives_count_waits(). */
+    int slot; /* -1: they are not counted */
+    double waited[COLLECTIVES_SLOTS];
 } host_transport;
 
 /* Fills the table except for `await`, `give_up` and `close`, and allocates the buffers. c->ranks and c->own are set,

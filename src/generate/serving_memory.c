@@ -90,18 +90,11 @@ static int count_serving(device *d, const model *m, const lckv_serving_shape *sh
     return status;
 }
 
-static int check_division(const model *m, const lckv_serving_shape *shape) {
-    REQUIRE(shape->tensor_parallel < 2 || !params_quantized(m->params), LCKV_ERROR_UNSUPPORTED,
-            "quantized weights (int8, int4) are not divided between processes");
-    return LCKV_OK;
-}
-
 static int count_model(device *d, const model_config *config, const lckv_serving_shape *shape, lckv_memory *out) {
     model *m;
     TRY(model_create_empty(d, config, weight_type(config), &m));
     out->weights = (int64_t)d->counts.memory;
-    int status = check_division(m, shape);
-    if (status >= 0) status = count_serving(d, m, shape, out);
+    int status = count_serving(d, m, shape, out);
     out->total = (int64_t)d->counts.peak;
     out->activations = out->total - out->weights - out->kv_cache_reserved;
     model_free(m);

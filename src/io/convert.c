@@ -136,7 +136,7 @@ static int dequantized_values(const struct conversion *c, const weight *w, dtype
     quantized_tensors_find(&c->files, w->name, &t);
     float *values = malloc((size_t)elements * sizeof *values + 1);
     REQUIRE(values, LCKV_ERROR_MEMORY, "no memory for the values of %s", w->name);
-    int status = quantized_tensors_values(&t, w->tensor.value.type, w->rows, w->cols, values);
+    int status = quantized_tensors_values(&t, w, values);
     if (status >= 0 && c->adapter.folder) status = adapter_merge(&c->adapter, w->name, w->rows, w->cols, values);
     struct op_cast cast = {{values, 1, elements, DTYPE_F32}, {out, 1, elements, type}};
     if (status >= 0) status = DEVICE_RUN(c->device, cast, &cast);
@@ -216,7 +216,7 @@ static int copy_quantized(const struct conversion *c, const weight *w, dtype typ
     bool blocks = t && t->entry->format && gguf_groups_fit(t->entry->format, type);
     *done = blocks || (!t && w->tensor.value.type == type && quantized_tensors_find(&c->files, w->name, &q));
     if (!*done) return LCKV_OK;
-    return blocks ? gguf_groups_read(t->file->path, t->entry, type, data, scales)
+    return blocks ? gguf_groups_read(t->file->path, t->entry, w, type, data, scales)
                   : quantized_tensors_read(&q, w, data, scales);
 }
 

@@ -58,37 +58,46 @@ static int set_computed(const source *s, params *p, int i, const safetensors_ent
     return status;
 }
 
+/* Copies the stored integers of what the weight has. `stored` is the weight in the format of the files. */
+static int set_integers(const quantized_tensors *t, params *p, int i, const weight *stored) {
+    const view *v = &p->table[i].tensor.value;
+    void *data = malloc(view_bytes(*v) + 1), *scales = malloc(view_scale_bytes(*v) + 1);
+    int status = data && scales ? quantized_tensors_read(t, stored, data, scales)
+                                : fail(LCKV_ERROR_MEMORY, "no memory for the values of %s", stored->name);
+    if (status >= 0) status = params_set_quantized(p, i, data, scales);
+    free(data);
+    free(scales);
+    return status;
+}
+
+static int set_dequantized(const source *s, const quantized_tensors *t, params *p, int i, const weight *stored) {
+    int64_t rows = stored->all_rows, cols = stored->all_cols;
+    float *values = malloc((size_t)(rows * cols) * sizeof *values + 1);
+    REQUIRE(values, LCKV_ERROR_MEMORY, "no memory for the values of %s", stored->name);
+    int status = quantized_tensors_values(t, stored, values);
+    if (status >= 0 && is_merged(s, stored->name))
+        status = adapter_merge(&s->adapter, stored->name, rows, cols, values);
+    if (status >= 0) status = tensor_part_set(p, i, values, DTYPE_F32);
+    free(values);
+    return status;
+}
+
 /* Copies the stored integers if the weight has their format, else converts their values. */
 static int set_from_quantized(const source *s, params *p, int i) {
-    weight stored = p->table[i]; /* with the stored type */
-    const view *v = &p->table[i].tensor.value;
+    weight stored = p->table[i];
     quantized_tensors t;
     REQUIRE(quantized_tensors_find(s->files, stored.name, &t), LCKV_ERROR_FORMAT, "%s: tensor %s is missing",
             s->files->source, stored.name);
     TRY(quantized_tensors_check(&t, s->files->source, &stored));
-    dtype type = stored.tensor.value.type;
-    size_t elements = (size_t)(stored.rows * stored.cols);
-    bool same = type == v->type;
-    void *values = malloc(same ? view_bytes(*v) + 1 : elements * sizeof(float) + 1), *scales = NULL;
-    if (same) scales = malloc(view_scale_bytes(*v) + 1);
-    int status = LCKV_OK;
-    if (!values || (same && !scales)) status = fail(LCKV_ERROR_MEMORY, "no memory for the values of %s", stored.name);
-    if (status >= 0)
-        status = same ? quantized_tensors_read(&t, &stored, values, scales)
-                      : quantized_tensors_values(&t, type, stored.rows, stored.cols, values);
-    if (status >= 0 && is_merged(s, stored.name))
-        status = adapter_merge(&s->adapter, stored.name, stored.rows, stored.cols, values);
-    if (status >= 0) status = same ? params_set_quantized(p, i, values, scales) : params_set(p, i, values, DTYPE_F32);
-    free(values);
-    free(scales);
-    return status;
+    bool same = stored.tensor.value.type == p->table[i].tensor.value.type;
+    return same ? set_integers(&t, p, i, &stored) : set_dequantized(s, &t, p, i, &stored);
 }
 
 /* Copies integers and scales of blocks of a GGUF file. */
 static int set_from_blocks(const checkpoint_tensor *t, params *p, int i) {
     const view *v = &p->table[i].tensor.value;
     void *data = malloc(view_bytes(*v) + 1), *scales = malloc(view_scale_bytes(*v) + 1);
-    int status = data && scales ? gguf_groups_read(t->file->path, t->entry, v->type, data, scales)
+    int status = data && scales ? gguf_groups_read(t->file->path, t->entry, &p->table[i], v->type, data, scales)
                                 : fail(LCKV_ERROR_MEMORY, "no memory for the values of %s", t->entry->name);
     if (status >= 0) status = params_set_quantized(p, i, data, scales);
     free(data);
@@ -123,12 +132,17 @@ static void choose_types(const checkpoint_files *files, params *p, const model_c
     params_choose_types(p, o->type, format);
 }
 
-/* The parts of blocks can be dequantized, those of the tensors of a folder cannot. */
-static int refuse_divided(const char *folder) {
-    return fail(LCKV_ERROR_UNSUPPORTED, "%s: quantized weights (int8, int4) are not divided between processes; %s",
-                folder,
-                gguf_is_file(folder) ? "choose weight_dtype float, which dequantizes them"
-                                     : "lckv convert --weight_dtype float dequantizes a checkpoint");
+static int check_division(const char *folder, const params *p, const checkpoint_load_options *o) {
+    if (!params_quantized(p)) return LCKV_OK;
+    REQUIRE(!o->divide, LCKV_ERROR_UNSUPPORTED,
+            "%s: quantized weights (int8, int4) are not divided between processes that train; %s", folder,
+            gguf_is_file(folder) ? "choose weight_dtype float, which dequantizes them"
+                                 : "lckv convert --weight_dtype float dequantizes a checkpoint");
+    REQUIRE(o->ranks < 2 || !o->adapter, LCKV_ERROR_UNSUPPORTED,
+            "%s: an adapter of quantized weights (int8, int4) is not divided between processes; choose weight_dtype "
+            "float, which merges it into the weights",
+            folder);
+    return LCKV_OK;
 }
 
 static int load_adapted(source *s, device *d, const model_config *c, const checkpoint_load_options *o, params *p,
@@ -138,7 +152,7 @@ static int load_adapted(source *s, device *d, const model_config *c, const check
         TRY(adapter_file_check(&s->adapter, p));
     }
     choose_types(s->files, p, c, o);
-    if (params_quantized(p) && (o->divide || o->ranks > 1)) return refuse_divided(s->files->source);
+    TRY(check_division(s->files->source, p, o));
     s->merged = o->adapter && !params_quantized(p);
     TRY(load_values(s, d, p));
     return o->adapter && !s->merged ? adapter_attach(&s->adapter, p, beside) : LCKV_OK;
@@ -222,8 +236,8 @@ static int load(device *d, const char *folder, model_config *config, const check
 static int load_part(device *d, const char *folder, model_config *whole, const checkpoint_load_options *o,
                      model **out) {
     model_config *part;
-    int status = quantized_tensors_expected(whole) ? refuse_divided(folder) : LCKV_OK;
-    if (status >= 0) status = rank_part_config(whole, o->rank, o->ranks, &part);
+    if (o->format != WEIGHT_AUTO) whole->weight_format = o->format;
+    int status = rank_part_config(whole, o->rank, o->ranks, &part);
     if (status >= 0) status = load(d, folder, part, o, out);
     if (status < 0)
         config_free(whole);

@@ -102,6 +102,7 @@ static lckv_train_progress progress_of_step(const lckv_trainer *t, const step_re
         .skipped = !r->finite,
         .loop_residual = r->loop_residual,
         .loop_start_error = r->loop_start_error,
+        .communication_wait = t->window_waited / (double)(s->step - t->window_first),
         .logged = s->step % t->logging_steps == 0 || s->step == t->steps,
     };
 }
@@ -113,6 +114,8 @@ static int report_step(lckv_trainer *t, const step_result *r) {
     t->state.step++;
     t->state.tokens += tokens;
     t->state.window.tokens += tokens;
+    t->waited += r->communication_wait;
+    t->window_waited += r->communication_wait;
     if (r->finite)
         count_applied(t, r);
     else
@@ -121,6 +124,8 @@ static int report_step(lckv_trainer *t, const step_result *r) {
     if (p.logged) {
         t->state.window = (log_window){0};
         t->window_begin = clock_seconds();
+        t->window_first = t->state.step;
+        t->window_waited = 0;
     }
     run_view run = trainer_view(t);
     return trainer_report(t, &p, observers_step(&t->observers, &run, &p));
@@ -157,7 +162,7 @@ static int run_steps(lckv_trainer *t) {
 
 static int train(lckv_trainer *t) {
     t->begin_seconds = t->window_begin = clock_seconds();
-    t->first_step = t->launched = t->state.step;
+    t->first_step = t->window_first = t->launched = t->state.step;
     t->first_tokens = t->state.tokens;
     int status = run_steps(t);
     /* The weights already include the launched step, so the checkpoint has to include it too. */
@@ -187,6 +192,7 @@ static lckv_train_result result_so_far(const lckv_trainer *t) {
         .eval_loss = NAN,
         .perplexity = NAN,
         .eval_accuracy = NAN,
+        .communication_wait = new_steps ? t->waited / (double)new_steps : NAN,
     };
 }
 

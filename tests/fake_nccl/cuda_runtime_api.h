@@ -14,6 +14,7 @@ struct cudaDeviceProp {
 
 /* A build for GPUs also links the real runtime. */
 #define cudaEventCreateWithFlags fake_cudaEventCreateWithFlags
+#define cudaEventElapsedTime fake_cudaEventElapsedTime
 #define cudaEventDestroy fake_cudaEventDestroy
 #define cudaEventQuery fake_cudaEventQuery
 #define cudaEventRecord fake_cudaEventRecord
@@ -27,10 +28,12 @@ struct cudaDeviceProp {
 #define cudaGetDeviceProperties fake_cudaGetDeviceProperties
 #define cudaGetErrorString fake_cudaGetErrorString
 
-enum { cudaEventDisableTiming = 2, cudaEventRecordDefault = 0, cudaEventRecordExternal = 1, cudaStreamNonBlocking = 1 };
+enum { cudaEventDefault = 0, cudaEventDisableTiming = 2 };
+enum { cudaEventRecordDefault = 0, cudaEventRecordExternal = 1, cudaStreamNonBlocking = 1 };
 enum cudaStreamCaptureStatus { cudaStreamCaptureStatusNone, cudaStreamCaptureStatusActive };
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags);
+cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t begin, cudaEvent_t end);
 cudaError_t cudaEventDestroy(cudaEvent_t event);
 cudaError_t cudaEventQuery(cudaEvent_t event);
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream);

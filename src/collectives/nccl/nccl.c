@@ -5,6 +5,7 @@
 #include "device/gpu.h"
 
 #include <cuda_runtime_api.h>
+#include <math.h>
 #include <nccl.h>
 #include <poll.h>
 #include <pthread.h>
@@ -18,6 +19,13 @@ typedef struct nccl_aside {
     cudaEvent_t point, done;
 } nccl_aside;
 
+/* Waits of the device's stream: events 2 i and 2 i + 1 are before and after wait i. */
+typedef struct nccl_waits {
+    cudaEvent_t *events; /* [room]; NULL: not created yet */
+    int count, room;
+    bool unknown; /* an operation was recorded */
+} nccl_waits;
+
 typedef struct nccl_state {
     const collectives *host;
     device *device;
@@ -27,6 +35,8 @@ typedef struct nccl_state {
     bool aside;          /* the next operation is one */
     nccl_aside *asides;  /* [aside_count], by number */
     int aside_count;
+    nccl_waits waits[COLLECTIVES_SLOTS];
+    int slot;             /* of waits; -1: they are not counted */
     pthread_mutex_t lock; /* for the members down to `watching` */
     ncclComm_t comm;
     cudaEvent_t completed; /* recorded after the last operation */
@@ -77,6 +87,59 @@ static int ended_error(const collectives *c) {
     return fail(LCKV_ERROR_DEVICE, "process %d of %d: NCCL was stopped because a process failed", c->rank, c->ranks);
 }
 
+/* ---------------------------------------------------------------- waits */
+
+static int make_wait_event(nccl_waits *w, cudaEvent_t **out) {
+    if (w->count == w->room) {
+        int room = 2 * w->room + 64;
+        cudaEvent_t *more = realloc(w->events, (size_t)room * sizeof *more);
+        REQUIRE(more, LCKV_ERROR_MEMORY, "no memory for %d events", room);
+        memset(more + w->room, 0, (size_t)(room - w->room) * sizeof *more);
+        w->events = more;
+        w->room = room;
+    }
+    *out = &w->events[w->count++];
+    return LCKV_OK;
+}
+
+/* Called before and after what the device's stream waits for. */
+static int mark_wait(const collectives *c) {
+    nccl_state *s = c->own;
+    cudaEvent_t *event;
+    if (s->slot < 0) return LCKV_OK;
+    TRY(make_wait_event(&s->waits[s->slot], &event));
+    if (!*event) TRY(check_cuda(c, cudaEventCreateWithFlags(event, cudaEventDefault), "cudaEventCreate"));
+    return check_cuda(c, cudaEventRecord(*event, cuda_device_stream(s->device)), "cudaEventRecord");
+}
+
+static void count_waits(const collectives *c, int slot) {
+    nccl_state *s = c->own;
+    s->slot = slot;
+    if (slot < 0) return;
+    s->waits[slot].count = 0;
+    s->waits[slot].unknown = false;
+}
+
+static double waited(const collectives *c, int slot) {
+    const nccl_state *s = c->own;
+    const nccl_waits *w = &s->waits[slot];
+    double sum = w->unknown || cudaSetDevice(s->number) != cudaSuccess ? NAN : 0;
+    for (int i = 0; i + 1 < w->count; i += 2) {
+        float milliseconds;
+        bool known = cudaEventElapsedTime(&milliseconds, w->events[i], w->events[i + 1]) == cudaSuccess;
+        sum += known ? (double)milliseconds / 1000 : NAN;
+    }
+    return sum;
+}
+
+static void free_waits(nccl_state *s) {
+    for (nccl_waits *w = s->waits; w < s->waits + COLLECTIVES_SLOTS; w++) {
+        for (int i = 0; i < w->room; i++)
+            if (w->events[i]) cudaEventDestroy(w->events[i]);
+        free(w->events);
+    }
+}
+
 /* ---------------------------------------------------------------- operations */
 
 /* One launch on all ranks: NCCL joins the calls into one operation. */
@@ -99,17 +162,31 @@ static int is_recording(const collectives *c, bool *recording) {
     return LCKV_OK;
 }
 
-static int launch_locked(const collectives *c, calls run, const void *arguments) {
-    nccl_state *s = c->own;
-    if (s->ended) return ended_error(c);
-    s->stream = s->aside ? s->beside : cuda_device_stream(s->device);
-    if (!s->aside) cuda_device_separate(s->device);
+static int run_group(const collectives *c, calls run, const void *arguments) {
     NCCL_TRY(c, ncclGroupStart());
     int status = run(c, arguments), ended = check(c, ncclGroupEnd(), "ncclGroupEnd");
     TRY(status);
-    TRY(ended);
+    return ended;
+}
+
+/* The device's stream waits for an operation that is not aside. */
+static int run_on_stream(const collectives *c, calls run, const void *arguments, bool recording) {
+    nccl_state *s = c->own;
+    bool waits = !s->aside && !recording;
+    if (!s->aside) cuda_device_separate(s->device);
+    if (!s->aside && recording && s->slot >= 0) s->waits[s->slot].unknown = true;
+    if (waits) TRY(mark_wait(c));
+    TRY(run_group(c, run, arguments));
+    return waits ? mark_wait(c) : LCKV_OK;
+}
+
+static int launch_locked(const collectives *c, calls run, const void *arguments) {
+    nccl_state *s = c->own;
     bool recording;
+    if (s->ended) return ended_error(c);
+    s->stream = s->aside ? s->beside : cuda_device_stream(s->device);
     TRY(is_recording(c, &recording));
+    TRY(run_on_stream(c, run, arguments, recording));
     return recording ? LCKV_OK : record_launch(c);
 }
 
@@ -266,7 +343,9 @@ static int join_aside(const collectives *c, int number) {
     nccl_aside *a;
     TRY(find_aside(c, number, &a));
     cuda_device_separate(s->device);
-    return check_cuda(c, cudaStreamWaitEvent(cuda_device_stream(s->device), a->done, 0), "cudaStreamWaitEvent");
+    TRY(mark_wait(c));
+    TRY(check_cuda(c, cudaStreamWaitEvent(cuda_device_stream(s->device), a->done, 0), "cudaStreamWaitEvent"));
+    return mark_wait(c);
 }
 
 /* ---------------------------------------------------------------- operations of the host */
@@ -369,6 +448,7 @@ static void close_nccl(collectives *c) {
     if (s->watching) pthread_join(s->watcher, NULL);
     if (s->completed) cudaEventDestroy(s->completed);
     close_beside(s);
+    free_waits(s);
     pthread_mutex_destroy(&s->lock);
     free(s->watched);
     free(s);
@@ -443,6 +523,7 @@ static collectives *make(const collectives *host, device *d) {
     }
     s->host = host;
     s->lost = -1;
+    s->slot = -1;
     s->number = cuda_device_number(d);
     s->device = d;
     *c = *host;
@@ -464,6 +545,8 @@ static collectives *make(const collectives *host, device *d) {
                                       .await = await,
                                       .give_up = give_up,
                                       .replayed = replayed,
+                                      .count_waits = count_waits,
+                                      .waited = waited,
                                       .close = close_nccl};
     return c;
 }

@@ -2,6 +2,7 @@
 #include "device/cpu/cpu.h"
 
 #include "base/memory_limit.h"
+#include "device/limit.h"
 
 #include <malloc.h>
 #include <stdio.h>
@@ -27,9 +28,7 @@ static int allocate(size_t bytes, void **out) {
 static int alloc(device *d, size_t bytes, void **out) {
     struct cpu_state *state = d->own;
     *out = NULL;
-    REQUIRE(!state->limit || (state->held <= state->limit && bytes <= state->limit - state->held), LCKV_ERROR_MEMORY,
-            "no memory for %zu bytes on the cpu: %zu of the %zu that it is limited to are taken", bytes, state->held,
-            state->limit);
+    TRY(device_check_limit(d, bytes, state->held, state->limit));
     TRY(allocate(bytes, out));
     state->held += malloc_usable_size(*out);
     return LCKV_OK;

@@ -4,6 +4,10 @@
  * in flight. copy_out() copies to pinned memory, and wait() or reach() delivers the result. */
 #include "device/cuda/cuda.h"
 
+extern "C" {
+#include "device/limit.h"
+}
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -65,9 +69,7 @@ static int add_block(device *d, void *memory, size_t bytes) {
 static int alloc(device *d, size_t bytes, void **out) {
     struct cuda_state *s = cuda_state_of(d);
     *out = NULL;
-    REQUIRE(!s->limit || (s->held <= s->limit && bytes <= s->limit - s->held), LCKV_ERROR_MEMORY,
-            "no memory for %zu bytes on %s: %zu of the %zu that it is limited to are taken", bytes, d->name, s->held,
-            s->limit);
+    TRY(device_check_limit(d, bytes, s->held, s->limit));
     TRY(allocate(d, bytes, out));
     int status = add_block(d, *out, bytes);
     if (status < 0) {

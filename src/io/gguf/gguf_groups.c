@@ -83,18 +83,19 @@ static size_t group_bytes(dtype type) {
     return dtype_row_bytes(type, DTYPE_GROUP);
 }
 
-int gguf_groups_read(const char *path, const safetensors_entry *e, dtype type, void *data, void *scales) {
+int gguf_groups_read(const char *path, const safetensors_entry *e, const weight *w, dtype type, void *data,
+                     void *scales) {
     const gguf_format *f = e->format;
-    int64_t groups = e->shape[1] / DTYPE_GROUP;
+    int64_t stored = e->shape[1] / DTYPE_GROUP, first = w->first_col / DTYPE_GROUP, groups = w->cols / DTYPE_GROUP;
     unsigned char *to = data;
     uint16_t *scale = scales;
-    for (int64_t r = 0; r < e->shape[0]; r++) {
-        const unsigned char *block = e->data + (size_t)(safetensors_stored_row(e, r) * groups) * f->bytes;
+    for (int64_t r = w->first_row; r < w->first_row + w->rows; r++) {
+        const unsigned char *block = e->data + (size_t)(safetensors_stored_row(e, r) * stored + first) * f->bytes;
         for (int64_t g = 0; g < groups; g++, block += f->bytes, to += group_bytes(type), scale++) {
             memcpy(scale, block, SCALE_BYTES);
             REQUIRE(isfinite(float_of_f16(*scale)), LCKV_ERROR_FORMAT,
                     "%s: tensor %s: scale %lld: expected a finite f16, found %g", path, e->name,
-                    (long long)(r * groups + g), (double)float_of_f16(*scale));
+                    (long long)(r * stored + first + g), (double)float_of_f16(*scale));
             read_group(f, type, block + SCALE_BYTES, to);
         }
     }

@@ -7,15 +7,18 @@
 #define IO_GGUF_GGUF_GROUPS_H
 
 #include "io/tensors/safetensors.h"
+#include "model/params.h"
 
 /* The type of a matrix in q8_0 or q4_0: int8 or int4. DTYPE_COUNT for other formats. */
 dtype gguf_groups_type(const gguf_format *format);
 
 /* Whether a weight of `type` holds the values of blocks exactly: int8 those of q8_0 and q4_0, int4 those of q4_0. */
 bool gguf_groups_fit(const gguf_format *format, dtype type);
-/* Copies the integers and scales of a matrix into memory of the caller in the layout of dtype.h, for a `type` that
- * fits. LCKV_ERROR_FORMAT if a scale is not finite; `path` is for this error. */
-int gguf_groups_read(const char *path, const safetensors_entry *e, dtype type, void *data, void *scales);
+/* Copies the integers and scales of what w has of a matrix into memory of the caller in the layout of dtype.h, for a
+ * `type` that fits. The first column is a multiple of DTYPE_GROUP. LCKV_ERROR_FORMAT if a scale is not finite; `path`
+ * is for this error. */
+int gguf_groups_read(const char *path, const safetensors_entry *e, const weight *w, dtype type, void *data,
+                     void *scales);
 
 /* Whether blocks of a format hold the values of a weight of `type` and `cols` exactly: q8_0 those of int8 and int4,
  * q4_0 those of int4, if the rows are whole blocks. */

@@ -15,10 +15,10 @@ typedef struct heads {
 } heads;
 
 static int read_heads(const gguf_file *f, heads *out) {
-    gguf_text architecture;
+    gguf_text family;
     *out = (heads){0};
-    TRY(gguf_get_string(f, "general.architecture", &architecture));
-    if (!gguf_text_is(architecture, "llama")) return LCKV_OK;
+    TRY(gguf_get_string(f, "general.architecture", &family));
+    if (!gguf_text_is(family, "llama")) return LCKV_OK;
     TRY(gguf_get_int(f, "llama.attention.head_count", 1, 1, UINT16_MAX, &out->queries));
     return gguf_get_int(f, "llama.attention.head_count_kv", out->queries, 1, UINT16_MAX, &out->keys);
 }

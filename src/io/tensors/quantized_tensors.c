@@ -56,9 +56,9 @@ static int check_shape_tensor(const checkpoint_tensor *t, const weight *w) {
     const safetensors_entry *e = t->entry;
     REQUIRE((e->type == DTYPE_I64 || e->type == DTYPE_I32) && e->dimensions == 1 && e->shape[0] == 2, LCKV_ERROR_FORMAT,
             "%s: tensor %s: expected two numbers of dtype I64 or I32", t->file->path, e->name);
-    REQUIRE(shape_value(e, 0) == w->rows && shape_value(e, 1) == w->cols, LCKV_ERROR_FORMAT,
-            "%s: tensor %s: expected [%lld, %lld], found [%lld, %lld]", t->file->path, e->name, (long long)w->rows,
-            (long long)w->cols, (long long)shape_value(e, 0), (long long)shape_value(e, 1));
+    REQUIRE(shape_value(e, 0) == w->all_rows && shape_value(e, 1) == w->all_cols, LCKV_ERROR_FORMAT,
+            "%s: tensor %s: expected [%lld, %lld], found [%lld, %lld]", t->file->path, e->name, (long long)w->all_rows,
+            (long long)w->all_cols, (long long)shape_value(e, 0), (long long)shape_value(e, 1));
     return LCKV_OK;
 }
 
@@ -66,21 +66,22 @@ static int check_scale(const checkpoint_tensor *t, const weight *w) {
     const safetensors_entry *e = t->entry;
     REQUIRE(DTYPE_BIT(e->type) & DTYPE_FLOATS, LCKV_ERROR_FORMAT,
             "%s: tensor %s: expected dtype F16, BF16 or F32, found %s", t->file->path, e->name, e->stored_type);
-    REQUIRE(has_shape(e, w->rows, groups(w->cols)), LCKV_ERROR_FORMAT,
+    REQUIRE(has_shape(e, w->all_rows, groups(w->all_cols)), LCKV_ERROR_FORMAT,
             "%s: tensor %s: expected shape [%lld, %lld], one scale for %d columns", t->file->path, e->name,
-            (long long)w->rows, (long long)groups(w->cols), DTYPE_GROUP);
+            (long long)w->all_rows, (long long)groups(w->all_cols), DTYPE_GROUP);
     return LCKV_OK;
 }
 
 static int check_packed(const checkpoint_tensor *t, weight *w) {
     const safetensors_entry *e = t->entry;
-    int64_t narrow = packed_cols(DTYPE_INT4, w->cols), wide = packed_cols(DTYPE_INT8, w->cols);
+    int64_t rows = w->all_rows, narrow = packed_cols(DTYPE_INT4, w->all_cols),
+            wide = packed_cols(DTYPE_INT8, w->all_cols);
     REQUIRE(e->type == DTYPE_I32, LCKV_ERROR_FORMAT, "%s: tensor %s: expected dtype I32, found %s", t->file->path,
             e->name, e->stored_type);
-    REQUIRE(narrow < wide && (has_shape(e, w->rows, narrow) || has_shape(e, w->rows, wide)), LCKV_ERROR_FORMAT,
+    REQUIRE(narrow < wide && (has_shape(e, rows, narrow) || has_shape(e, rows, wide)), LCKV_ERROR_FORMAT,
             "%s: tensor %s: expected shape [%lld, %lld] of int4 or [%lld, %lld] of int8", t->file->path, e->name,
-            (long long)w->rows, (long long)narrow, (long long)w->rows, (long long)wide);
-    w->tensor.value.type = has_shape(e, w->rows, narrow) ? DTYPE_INT4 : DTYPE_INT8;
+            (long long)rows, (long long)narrow, (long long)rows, (long long)wide);
+    w->tensor.value.type = has_shape(e, rows, narrow) ? DTYPE_INT4 : DTYPE_INT8;
     return LCKV_OK;
 }
 
@@ -114,46 +115,54 @@ static unsigned char offset_bits(dtype type) {
     return type == DTYPE_INT8 ? 0x80 : 0x88;
 }
 
-static void read_integers(const safetensors_entry *e, dtype type, int64_t rows, int64_t cols, unsigned char *data) {
-    size_t bytes = dtype_row_bytes(type, cols), stored = (size_t)packed_cols(type, cols) * PACKED_BYTES;
+/* The part of the tensor that w has, whose first column is that of a group. */
+static void read_integers(const safetensors_entry *e, const weight *w, unsigned char *data) {
+    dtype type = w->tensor.value.type;
+    size_t bytes = dtype_row_bytes(type, w->cols), stored = (size_t)packed_cols(type, w->all_cols) * PACKED_BYTES;
     unsigned char offset = offset_bits(type);
-    for (int64_t r = 0; r < rows; r++) {
-        for (size_t i = 0; i < bytes; i++) data[(size_t)r * bytes + i] = e->data[(size_t)r * stored + i] ^ offset;
-        if (type == DTYPE_INT4 && cols % 2) data[(size_t)(r + 1) * bytes - 1] &= 0x0f; /* padding of the row */
+    const unsigned char *from = e->data + (size_t)w->first_row * stored + dtype_row_bytes(type, w->first_col);
+    for (int64_t r = 0; r < w->rows; r++, from += stored, data += bytes) {
+        for (size_t i = 0; i < bytes; i++) data[i] = from[i] ^ offset;
+        if (type == DTYPE_INT4 && w->cols % 2) data[bytes - 1] &= 0x0f; /* padding of the row */
     }
 }
 
-static int read_scales(const checkpoint_tensor *t, uint16_t *scales) {
+static int read_scale(const checkpoint_tensor *t, int64_t i, uint16_t *scale) {
     const safetensors_entry *e = t->entry;
     size_t each = dtype_element_bytes(e->type);
-    for (int64_t i = 0; i < e->elements; i++) {
-        uint32_t bits = 0;
-        memcpy(&bits, e->data + (size_t)i * each, each);
-        uint16_t half = (uint16_t)bits;
-        float value = e->type == DTYPE_F32 ? float_of_bits(bits) : cpu_widened(&half, e->type, 0);
-        scales[i] = f16_of_float(value);
-        REQUIRE(isfinite(float_of_f16(scales[i])), LCKV_ERROR_FORMAT,
-                "%s: tensor %s: scale %lld: expected a finite f16, "
-                "found %g",
-                t->file->path, e->name, (long long)i, (double)value);
-    }
+    uint32_t bits = 0;
+    memcpy(&bits, e->data + (size_t)i * each, each);
+    uint16_t half = (uint16_t)bits;
+    float value = e->type == DTYPE_F32 ? float_of_bits(bits) : cpu_widened(&half, e->type, 0);
+    *scale = f16_of_float(value);
+    REQUIRE(isfinite(float_of_f16(*scale)), LCKV_ERROR_FORMAT,
+            "%s: tensor %s: scale %lld: expected a finite f16, "
+            "found %g",
+            t->file->path, e->name, (long long)i, (double)value);
+    return LCKV_OK;
+}
+
+static int read_scales(const checkpoint_tensor *t, const weight *w, uint16_t *scales) {
+    int64_t stored = groups(w->all_cols), first = w->first_row * stored + w->first_col / DTYPE_GROUP;
+    for (int64_t r = 0; r < w->rows; r++)
+        for (int64_t g = 0; g < groups(w->cols); g++) TRY(read_scale(t, first + r * stored + g, scales++));
     return LCKV_OK;
 }
 
 int quantized_tensors_read(const quantized_tensors *t, const weight *w, void *data, void *scales) {
-    read_integers(t->packed->entry, w->tensor.value.type, w->rows, w->cols, data);
-    return read_scales(t->scale, scales);
+    read_integers(t->packed->entry, w, data);
+    return read_scales(t->scale, w, scales);
 }
 
-int quantized_tensors_values(const quantized_tensors *t, dtype type, int64_t rows, int64_t cols, float *out) {
-    unsigned char *data = malloc((size_t)rows * dtype_row_bytes(type, cols) + 1);
-    uint16_t *scales = malloc((size_t)rows * dtype_row_scale_bytes(type, cols) + 1);
-    int status = data && scales ? read_scales(t->scale, scales)
+int quantized_tensors_values(const quantized_tensors *t, const weight *w, float *out) {
+    weight whole = *w;
+    whole.rows = w->all_rows, whole.cols = w->all_cols, whole.first_row = whole.first_col = 0;
+    dtype type = w->tensor.value.type;
+    unsigned char *data = malloc((size_t)whole.rows * dtype_row_bytes(type, whole.cols) + 1);
+    uint16_t *scales = malloc((size_t)whole.rows * dtype_row_scale_bytes(type, whole.cols) + 1);
+    int status = data && scales ? quantized_tensors_read(t, &whole, data, scales)
                                 : fail(LCKV_ERROR_MEMORY, "no memory for the values of %s", t->packed->entry->name);
-    if (status >= 0) {
-        read_integers(t->packed->entry, type, rows, cols, data);
-        dequantize_rows(type, rows, cols, data, scales, out, 1);
-    }
+    if (status >= 0) dequantize_rows(type, whole.rows, whole.cols, data, scales, out, 1);
     free(data);
     free(scales);
     return status;

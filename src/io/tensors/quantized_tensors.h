@@ -27,11 +27,12 @@ int quantized_tensors_check(const quantized_tensors *t, const char *source, weig
 /* Whether a tensor of this name is one of the three of a quantized weight in the table. */
 bool quantized_tensors_belong(params *p, const char *name);
 
-/* Integers and scales in the layout of dtype.h, into memory of the caller of that size. LCKV_ERROR_FORMAT if a
- * scale is not finite. */
+/* Integers and scales in the layout of dtype.h, into memory of the caller of that size. w has the data type of the
+ * tensors; of a rank's part, the first column is a multiple of DTYPE_GROUP. LCKV_ERROR_FORMAT if a scale is not finite.
+ */
 int quantized_tensors_read(const quantized_tensors *t, const weight *w, void *data, void *scales);
-/* The values as f32. `type`: int8 or int4, of the tensors. */
-int quantized_tensors_values(const quantized_tensors *t, dtype type, int64_t rows, int64_t cols, float *out);
+/* The values of the whole matrix as f32, [w->all_rows, w->all_cols]. */
+int quantized_tensors_values(const quantized_tensors *t, const weight *w, float *out);
 
 /* Writing: what one weight becomes. */
 enum { QUANTIZED_TENSORS = 3, QUANTIZED_NAME_BYTES = 112 };

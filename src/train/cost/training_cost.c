@@ -38,7 +38,8 @@ static int make_model(const model_config *config, const counted_parts *parts, co
     if (status >= 0 && parts->divide) status = params_divide(weights, parts->divide);
     if (status >= 0) params_choose_types(weights, loaded_type(config, parts), copy->weight_format);
     if (status >= 0 && parts->divide && params_quantized(weights))
-        status = fail(LCKV_ERROR_UNSUPPORTED, "quantized weights (int8, int4) are not divided between processes");
+        status =
+            fail(LCKV_ERROR_UNSUPPORTED, "quantized weights (int8, int4) are not divided between processes that train");
     if (status >= 0) status = params_allocate_as_typed(weights, c->device);
     if (status >= 0) return model_create(c->device, copy, weights, &c->model);
     params_free(weights);

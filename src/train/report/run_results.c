@@ -29,12 +29,15 @@ static json_t *rate(double count, double seconds) {
 /* Speeds are those of this process, everything else is of the whole run. */
 static json_t *train_results(const run_view *run, const lckv_train_result *r) {
     double samples = (double)r->new_tokens / run->tokens_per_example;
-    return json_pack("{sf sI sf so sf sI so so so}", "epoch", run_view_epoch(run, r->steps), "skipped_steps",
-                     (json_int_t)r->skipped_steps, "total_flos", run->flops, "train_loss",
-                     json_number_or_null(r->train_loss), "train_runtime", r->seconds, "train_samples",
-                     (json_int_t)run->train_examples, "train_samples_per_second", rate(samples, r->seconds),
-                     "train_steps_per_second", rate((double)r->new_steps, r->seconds), "train_tokens_per_second",
-                     json_number_or_null(r->tokens_per_second));
+    json_t *part = json_pack("{sf sI sf so sf sI so so so}", "epoch", run_view_epoch(run, r->steps), "skipped_steps",
+                             (json_int_t)r->skipped_steps, "total_flos", run->flops, "train_loss",
+                             json_number_or_null(r->train_loss), "train_runtime", r->seconds, "train_samples",
+                             (json_int_t)run->train_examples, "train_samples_per_second", rate(samples, r->seconds),
+                             "train_steps_per_second", rate((double)r->new_steps, r->seconds),
+                             "train_tokens_per_second", json_number_or_null(r->tokens_per_second));
+    if (part && isfinite(r->communication_wait))
+        json_object_set_new(part, "train_communication_wait_seconds", json_real(r->communication_wait));
+    return part;
 }
 
 static json_t *eval_results(const run_view *run, const lckv_evaluation *e) {

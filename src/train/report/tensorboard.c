@@ -30,6 +30,11 @@ static int write_scalars(tensorboard *b, int64_t step, const scalar *list, size_
     return LCKV_OK;
 }
 
+/* Nothing if the value is NAN. */
+static int write_known(tensorboard *b, int64_t step, scalar s) {
+    return isnan(s.value) ? LCKV_OK : write_scalars(b, step, &s, 1);
+}
+
 #define WRITE_SCALARS(b, step, list) write_scalars((b), (step), (list), sizeof(list) / sizeof *(list))
 
 static int step(void *self, const run_view *run, const lckv_train_progress *p) {
@@ -41,9 +46,9 @@ static int step(void *self, const run_view *run, const lckv_train_progress *p) {
         {"train/epoch", run_view_epoch(run, p->step)},
         {"train/tokens_per_second", p->tokens_per_second},
     };
-    const scalar residual[] = {{"train/loop_residual", p->loop_residual}};
     TRY(WRITE_SCALARS(self, p->step, list));
-    return isnan(p->loop_residual) ? LCKV_OK : WRITE_SCALARS(self, p->step, residual);
+    TRY(write_known(self, p->step, (scalar){"train/loop_residual", p->loop_residual}));
+    return write_known(self, p->step, (scalar){"train/communication_wait_seconds", p->communication_wait});
 }
 
 static int evaluated(void *self, const run_view *run, const lckv_evaluation *e) {

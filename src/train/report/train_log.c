@@ -74,6 +74,8 @@ static int step(void *self, const run_view *run, const lckv_train_progress *p) {
     if (object && isfinite(p->loop_residual)) json_object_set_new(object, "loop_residual", json_real(p->loop_residual));
     if (object && isfinite(p->loop_start_error))
         json_object_set_new(object, "loop_start_error", json_real(p->loop_start_error));
+    if (object && isfinite(p->communication_wait))
+        json_object_set_new(object, "communication_wait_seconds", json_real(p->communication_wait));
     if (object && p->skipped) json_object_set_new(object, "skipped", json_true());
     return log_object(self, object);
 }

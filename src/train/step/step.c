@@ -399,18 +399,25 @@ static int send_results(stepper *s) {
     return d->memory.mark(d, &p->mark);
 }
 
-int stepper_begin(stepper *s, const examples *data, const int64_t *chosen, int64_t count, double learning_rate) {
-    REQUIRE(s->begun - s->ended < STEPPER_AHEAD, LCKV_ERROR_ARGUMENT, "%d steps have begun and not ended",
-            STEPPER_AHEAD);
+static int launch_step(stepper *s, const examples *data, const int64_t *chosen, int64_t count, double learning_rate) {
     s->by_plan = falls_to_plan(s->plan_share, s->optimizer->steps);
     int status = run_share(s, data, chosen, count);
     s->by_plan = false; /* evaluations are in the exact form */
     if (status >= 0) status = optimizer_send(s->optimizer, learning_rate);
     TRY(agree_on_share(s, status));
     TRY(update_weights(s));
-    TRY(send_results(s));
-    s->begun++;
-    return LCKV_OK;
+    return send_results(s);
+}
+
+int stepper_begin(stepper *s, const examples *data, const int64_t *chosen, int64_t count, double learning_rate) {
+    const collectives *c = s->optimizer->collectives;
+    REQUIRE(s->begun - s->ended < STEPPER_AHEAD, LCKV_ERROR_ARGUMENT, "%d steps have begun and not ended",
+            STEPPER_AHEAD);
+    collectives_count_waits(c, (int)(s->begun % STEPPER_AHEAD));
+    int status = launch_step(s, data, chosen, count, learning_rate);
+    collectives_count_waits(c, -1);
+    if (status >= 0) s->begun++;
+    return status;
 }
 
 static double start_error(const stepper *s, const double *sums) {
@@ -426,7 +433,8 @@ static double start_error(const stepper *s, const double *sums) {
 
 int stepper_end(stepper *s, step_result *out) {
     device *d = s->model->device;
-    const step_pending *p = &s->pending[s->ended % STEPPER_AHEAD];
+    int slot = (int)(s->ended % STEPPER_AHEAD);
+    const step_pending *p = &s->pending[slot];
     *out = (step_result){0};
     REQUIRE(s->ended < s->begun, LCKV_ERROR_ARGUMENT, "no step has begun");
     TRY(collectives_agree(s->optimizer->collectives, d->memory.reach(d, p->mark)));
@@ -434,7 +442,8 @@ int stepper_end(stepper *s, step_result *out) {
                          .grad_norm = p->state.grad_norm,
                          .finite = p->state.finite,
                          .loop_residual = p->residual[1] > 0 ? sqrt(p->residual[0] / p->residual[1]) : NAN,
-                         .loop_start_error = start_error(s, p->start)};
+                         .loop_start_error = start_error(s, p->start),
+                         .communication_wait = collectives_waited(s->optimizer->collectives, slot)};
     s->ended++;
     return LCKV_OK;
 }

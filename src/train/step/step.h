@@ -25,6 +25,7 @@ typedef struct step_result {
                            * rounding; NAN in the other forms, also of a step by the plan */
     double loop_start_error; /* with a learned start: its squared error over the squares of keys and values, mean over
                               * both and over slots, of this rank's share; NAN without */
+    double communication_wait; /* seconds in which the computation waited for other ranks, see collectives_waited() */
 } step_result;
 
 /* The result of an evaluation batch, over all ranks. */
@@ -33,7 +34,7 @@ typedef struct step_evaluation {
     int64_t labels, correct; /* correct: the label has the largest logit (the first one, if several are equal) */
 } step_evaluation;
 
-enum { STEPPER_AHEAD = 2 }; /* maximum number of steps that were begun and not ended */
+enum { STEPPER_AHEAD = COLLECTIVES_SLOTS }; /* maximum number of steps that were begun and not ended */
 
 /* Results of a step that are copied to the host. */
 typedef struct step_pending {
