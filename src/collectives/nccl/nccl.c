@@ -128,6 +128,7 @@ static double waited(const collectives *c, int slot) {
         float milliseconds;
         bool known = cudaEventElapsedTime(&milliseconds, w->events[i], w->events[i + 1]) == cudaSuccess;
         sum += known ? (double)milliseconds / 1000 : NAN;
+        if (!known) cudaGetLastError(); /* it is no error of a later call */
     }
     return sum;
 }
