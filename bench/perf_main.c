@@ -19,7 +19,8 @@
  *                  their memory; reference: the plan, in steps of --reference_step blocks (default: --step), whose
  *                  speed does not depend on this number
  *   processes      training on the processes that a launcher has started (RANK and WORLD_SIZE, as torchrun sets them);
- *                  with ZeRO 1 and ZeRO 3; reference: each process alone with as large a share of a step
+ *                  with ZeRO 1 and ZeRO 3, and the time of a step in which rank 0 waits for others; reference: each
+ *                  process alone with as large a share of a step
  *   generate       prefill and decoding of concurrent sequences; reference: a matrix product, a copy, reading memory
  *   few            products of 1 to 16 rows with the MLP's weights; reference: reading memory, a matrix product
  *   prefix         a request whose first --prompt tokens are cached; reference: the request that filled the cache
