@@ -8,6 +8,8 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 enum { MAX_ROUNDS = 1000, GPU_STEPS = 8 };
 
@@ -178,16 +180,36 @@ typedef struct side {
     perf_options options;
     trained trained;
     lckv_memory predicted;
-    double resident; /* growth of the process in the first steps */
+    double resident; /* growth of a process of its own at most in its first steps */
     double seconds[MAX_ROUNDS];
 } side;
 
 static int side_open(side *s) {
-    double before = (double)process_resident_bytes(), seconds;
+    double seconds;
     TRY(predict(&s->options, &s->predicted));
     TRY(trained_open(s->options.device, &s->options, &s->trained));
     for (int i = 0; i < (large_step(&s->options) ? 1 : 2); i++) TRY(steps(&s->trained, &s->options, &seconds));
-    s->resident = (double)process_resident_bytes() - before;
+    return LCKV_OK;
+}
+
+/* In a child, whose memory no other run has used. To be called before threads and devices are in use. */
+static int measure_resident(side *s) {
+    int ends[2], code;
+    REQUIRE(pipe(ends) == 0, LCKV_ERROR_DEVICE, "cannot create a pipe");
+    pid_t child = fork();
+    REQUIRE(child >= 0, LCKV_ERROR_DEVICE, "cannot start a process");
+    if (!child) {
+        double before = (double)process_resident_bytes();
+        int status = side_open(s);
+        if (status < 0) fprintf(stderr, "%s\n", lckv_last_error());
+        s->resident = (double)process_peak_bytes() - before;
+        _exit(status < 0 || write(ends[1], &s->resident, sizeof s->resident) != sizeof s->resident);
+    }
+    close(ends[1]);
+    ssize_t bytes = read(ends[0], &s->resident, sizeof s->resident);
+    close(ends[0]);
+    waitpid(child, &code, 0);
+    REQUIRE(bytes == sizeof s->resident, LCKV_ERROR_DEVICE, "the process that measures memory has failed");
     return LCKV_OK;
 }
 
@@ -225,8 +247,9 @@ static int compare(const char *bench, const char *const names[2], const perf_opt
     for (int i = 0; i < 2 && status >= 0; i++) {
         sides[i].name = names[i];
         sides[i].options = options[i];
-        status = side_open(&sides[i]);
+        status = measure_resident(&sides[i]);
     }
+    for (int i = 0; i < 2 && status >= 0; i++) status = side_open(&sides[i]);
     if (status >= 0) status = alternate(sides, options[0].seconds, &rounds);
     if (status >= 0) report_sides(bench, sides, rounds);
     for (int i = 0; i < 2; i++) trained_close(&sides[i].trained);

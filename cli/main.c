@@ -4,6 +4,7 @@
 #include "cli/output/output.h"
 #include "lckv.h"
 
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -151,7 +152,17 @@ static int run(int argc, char **argv) {
     return c ? c->run(argc - 1, argv + 1) : unknown_command(argc - 1, argv + 1);
 }
 
+/* glibc keeps freed blocks of up to 32 MiB for later ones, and then needs more than the plan of a run counts. Larger
+ * blocks than these go back to the system. */
+static void return_freed_memory(void) {
+#ifdef M_MMAP_THRESHOLD
+    mallopt(M_MMAP_THRESHOLD, 4 << 20);
+    mallopt(M_TRIM_THRESHOLD, 8 << 20);
+#endif
+}
+
 int main(int argc, char **argv) {
+    return_freed_memory();
     output_begin();
     return output_end(argc > 1 ? argv[1] : "", run(argc, argv));
 }

@@ -267,8 +267,8 @@ static void test_a_learned_start_is_divided(void **state) {
     close_pair(&p);
 }
 
-static int adapter_value(void *user, int entry, dtype type, void *host) {
-    return params_read(user, entry, type, host);
+static int adapter_value(void *user, int entry, element_range range, dtype type, void *host) {
+    return params_read_range(user, entry, range, type, host);
 }
 
 static void save_adapter(model *m, const char *path) {

@@ -174,7 +174,7 @@ static void masters_are_what_is_saved(void **state) {
     device *d = cpu();
     model *m = small_model(d, "llama", 1, "", DTYPE_F32, 1);
     save_model(m, in(*state, "before"), 0);
-    OK(params_enable_masters(m->params, DTYPE_BF16));
+    OK(params_enable_masters(m->params, DTYPE_BF16, NULL));
     save_model(m, in(*state, "after"), 0);
     assert_same_bytes(in(*state, "before/model.safetensors"), in(*state, "after/model.safetensors"));
     assert_same_bytes(in(*state, "before/config.json"), in(*state, "after/config.json"));
@@ -316,8 +316,8 @@ static void a_failed_save_leaves_the_old(void **state) {
     device_close(d);
 }
 
-static int values_that_fail(void *user, int entry, dtype type, void *host) {
-    (void)user, (void)type, (void)host;
+static int values_that_fail(void *user, int entry, element_range range, dtype type, void *host) {
+    (void)user, (void)range, (void)type, (void)host;
     return entry < 5 ? LCKV_OK : (fail_message("no values today"), LCKV_ERROR_DEVICE);
 }
 

@@ -210,7 +210,8 @@ typedef struct rewriting {
     const tensor_change *change;
 } rewriting;
 
-static int rewritten_values(void *user, int index, void *bytes) {
+static int rewritten_values(void *user, int index, element_range range, void *bytes) {
+    (void)range;
     const rewriting *r = user;
     const safetensors_entry *e = r->entries[index];
     const tensor_change *c = r->change;
@@ -360,8 +361,8 @@ static void means_are_quantized_again(void **state) {
     device_close(d);
 }
 
-static int adapter_values(void *user, int entry, dtype type, void *host) {
-    return params_read(user, entry, type, host);
+static int adapter_values(void *user, int entry, element_range range, dtype type, void *host) {
+    return params_read_range(user, entry, range, type, host);
 }
 
 /* Writes an adapter of rank 2 on all matrices to "adapter". */

@@ -252,8 +252,8 @@ static void quantized_weights_are_not_trained(void **state) {
     OK(device_open("cpu", 1, &d));
     params_choose_types(p, DTYPE_BF16, WEIGHT_INT8);
     OK(params_allocate_as_typed(p, d));
-    FAILS(params_enable_masters(p, DTYPE_F32), LCKV_ERROR_UNSUPPORTED, "are not trained; train an adapter");
-    FAILS(params_enable_masters(p, DTYPE_BF16), LCKV_ERROR_UNSUPPORTED, "are not trained");
+    FAILS(params_enable_masters(p, DTYPE_F32, NULL), LCKV_ERROR_UNSUPPORTED, "are not trained; train an adapter");
+    FAILS(params_enable_masters(p, DTYPE_BF16, NULL), LCKV_ERROR_UNSUPPORTED, "are not trained");
     FAILS(params_enable_values(p, DTYPE_BF16), LCKV_ERROR_UNSUPPORTED, "are not trained");
     OK(params_convert(p, DTYPE_F32)); /* leaves them */
     assert_int_equal(params_type(p, 1), DTYPE_INT8);
@@ -485,7 +485,7 @@ static void masters_keep_what_bf16_rounds(void **state) {
     OK(params_allocate(p, d, DTYPE_F32));
     OK(params_randomize(p, c, 5));
     OK(params_get(p, 0, before));
-    OK(params_enable_masters(p, DTYPE_BF16));
+    OK(params_enable_masters(p, DTYPE_BF16, NULL));
     for (int i = 0; i < p->count; i++) {
         assert_int_equal(p->table[i].tensor.value.type, DTYPE_BF16);
         assert_int_equal(p->table[i].master.type, DTYPE_F32);
@@ -506,7 +506,7 @@ static void masters_keep_what_bf16_rounds(void **state) {
     assert_int_equal(value[1], (uint16_t)0xbf50); /* number_at(1) = -13/16 */
     OK(params_get(p, 0, after));
     assert_memory_equal(before, after, 61 * 32 * sizeof *before);
-    FAILS(params_enable_masters(p, DTYPE_BF16), LCKV_ERROR_ARGUMENT, "already have masters");
+    FAILS(params_enable_masters(p, DTYPE_BF16, NULL), LCKV_ERROR_ARGUMENT, "already have masters");
     free(before);
     free(after);
     params_free(p);
@@ -527,12 +527,12 @@ static void adopted_weights_are_left_alone(void **state) {
     assert_ptr_equal(p->embed->value.data, mine);
     OK(params_randomize(p, c, 1)); /* writes in place */
     for (int k = 0; k < 61 * 32; k++) mine[k] = number_at(k);
-    OK(params_enable_masters(p, DTYPE_F32));
+    OK(params_enable_masters(p, DTYPE_F32, NULL));
     assert_ptr_not_equal(p->embed->value.data, mine);
     assert_memory_equal(p->embed->value.data, mine, sizeof mine);
-    assert_null(p->masters);
+    assert_true(!p->has_masters && !p->masters);
     void *memory = p->memory;
-    OK(params_enable_masters(p, DTYPE_F32)); /* nothing to do */
+    OK(params_enable_masters(p, DTYPE_F32, NULL)); /* nothing to do */
     assert_ptr_equal(p->memory, memory);
     OK(params_enable_gradients(p));
     for (int i = 0; i < p->count; i++) {

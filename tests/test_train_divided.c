@@ -120,7 +120,7 @@ static void parts_have_the_values_of_the_whole(void **state) {
                 FAILS(params_get(p, i, again), LCKV_ERROR_UNSUPPORTED, "is divided between ranks");
                 free(again);
             }
-            OK(params_enable_masters(p, DTYPE_BF16)); /* the part is the master */
+            OK(params_enable_masters(p, DTYPE_BF16, NULL)); /* the part is the master */
             assert_int_equal(params_type(p, 0), DTYPE_F32);
             assert_int_equal(p->table[0].tensor.value.type, DTYPE_BF16);
             OK(params_enable_values(p, DTYPE_BF16));
@@ -131,6 +131,55 @@ static void parts_have_the_values_of_the_whole(void **state) {
         params_free(whole);
         config_free(c);
     }
+    device_close(d);
+}
+
+/* With the optimizer state alone divided, a rank has all rounded values, and the masters of its part. */
+static void masters_are_divided(void **state) {
+    (void)state;
+    enum { RANKS = 3 };
+    device *d;
+    model_config *c;
+    params *whole = table_of(MODELS[0], &c);
+    int64_t masters[RANKS] = {0}, elements = 0;
+    OK(device_open("cpu", 1, &d));
+    OK(params_allocate(whole, d, DTYPE_F32));
+    OK(params_enable_masters(whole, DTYPE_BF16, NULL));
+    for (int r = 0; r < RANKS; r++) {
+        collectives mine = rank_of(r, RANKS);
+        model_config *other;
+        params *p = table_of(MODELS[0], &other);
+        OK(params_randomize(whole, c, 5));
+        OK(params_allocate(p, d, DTYPE_F32));
+        OK(params_randomize(p, other, 5));
+        OK(params_enable_masters(p, DTYPE_BF16, &mine));
+        for (int i = 0; i < p->count; i++) {
+            const weight *w = &p->table[i], *all = &whole->table[i];
+            int64_t count = w->master.rows * w->master.cols, n = w->rows * w->cols;
+            float *again = malloc((size_t)n * sizeof *again);
+            for (int set = 0; set < 2; set++) {
+                assert_memory_equal(w->tensor.value.data, all->tensor.value.data, view_bytes(w->tensor.value));
+                if (count)
+                    assert_memory_equal(w->master.data, (float *)all->master.data + w->part_first, 4 * (size_t)count);
+                for (int64_t k = 0; k < n; k++) again[k] = -1.0f / (float)(k + r + 3);
+                OK(params_set(p, i, again, DTYPE_F32));
+                OK(params_set(whole, i, again, DTYPE_F32));
+            }
+            masters[r] += count;
+            elements += r ? 0 : n;
+            free(again);
+        }
+        params_free(p);
+        config_free(other);
+    }
+    int64_t sum = 0;
+    for (int r = 0; r < RANKS; r++) {
+        assert_true(masters[r] < elements * 2 / RANKS);
+        sum += masters[r];
+    }
+    assert_int_equal(sum, elements);
+    params_free(whole);
+    config_free(c);
     device_close(d);
 }
 
@@ -372,9 +421,9 @@ static void the_others_wait_for_a_late_rank(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_others_wait_for_a_late_rank),        cmocka_unit_test(every_element_belongs_to_one_rank),
-        cmocka_unit_test(parts_have_the_values_of_the_whole),     cmocka_unit_test(a_rank_allocates_what_is_planned),
-        cmocka_unit_test(a_failure_within_a_step_is_that_of_all),
+        cmocka_unit_test(the_others_wait_for_a_late_rank),    cmocka_unit_test(every_element_belongs_to_one_rank),
+        cmocka_unit_test(parts_have_the_values_of_the_whole), cmocka_unit_test(masters_are_divided),
+        cmocka_unit_test(a_rank_allocates_what_is_planned),   cmocka_unit_test(a_failure_within_a_step_is_that_of_all),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -51,8 +51,8 @@ static void dropout_is_warned_of(void **state) {
 
 /* ---------------------------------------------------------------- the best checkpoint */
 
-static int zero(void *user, int index, void *bytes) {
-    (void)user, (void)index;
+static int zero(void *user, int index, element_range range, void *bytes) {
+    (void)user, (void)index, (void)range;
     memset(bytes, 0, 4);
     return LCKV_OK;
 }

@@ -214,7 +214,7 @@ static void check_adamw(dtype type, double size) {
     fixture_open(&f, 2, "", type, true);
     params *p = f.model->params;
     optimizer *o;
-    OK(params_enable_masters(p, type));
+    OK(params_enable_masters(p, type, NULL));
     OK(params_enable_gradients(p));
     reference *all = reference_open(p);
     OK(optimizer_create(p, &OPTIONS, &o));
@@ -260,7 +260,7 @@ static void nothing_changes_where_a_number_is_not_finite(void **state) {
         optimizer *o;
         fixture_open(&f, 1, "", DTYPE_F32, true);
         params *p = f.model->params;
-        OK(params_enable_masters(p, DTYPE_F32));
+        OK(params_enable_masters(p, DTYPE_F32, NULL));
         OK(params_enable_gradients(p));
         reference *before = reference_open(p);
         OK(optimizer_create(p, &OPTIONS, &o));
@@ -288,7 +288,7 @@ static void state_goes_out_and_in_again(void **state) {
     optimizer *a, *b;
     fixture_open(&f, 2, "", DTYPE_BF16, true);
     params *p = f.model->params;
-    OK(params_enable_masters(p, DTYPE_BF16));
+    OK(params_enable_masters(p, DTYPE_BF16, NULL));
     OK(params_enable_gradients(p));
     OK(optimizer_create(p, &OPTIONS, &a));
     OK(optimizer_create(p, &OPTIONS, &b));
@@ -298,15 +298,17 @@ static void state_goes_out_and_in_again(void **state) {
     OK(optimizer_update(a, loss));
     for (int i = 0; i < p->count; i++) {
         size_t n = (size_t)(p->table[i].rows * p->table[i].cols);
+        const element_range whole = {0, (int64_t)n};
         float *all = calloc(n, 4 * sizeof *all), *again = all + n, *value = all + 2 * n, *master = all + 3 * n;
         for (optimizer_tensor what = OPTIMIZER_VALUE; what <= OPTIMIZER_V; what++) {
-            OK(optimizer_read(a, i, what, all));
-            OK(optimizer_write(b, i, what, all));
-            OK(optimizer_read(b, i, what, again));
+            OK(optimizer_read(a, i, what, whole, DTYPE_F32, all));
+            OK(optimizer_write(b, i, what, all, DTYPE_F32));
+            OK(optimizer_read(b, i, what, (element_range){0, 1}, DTYPE_F32, again));
+            OK(optimizer_read(b, i, what, (element_range){1, whole.count - 1}, DTYPE_F32, again + 1));
             assert_memory_equal(all, again, n * sizeof *all);
             assert_true(all[0] != 0.0f && all[n - 1] != 0.0f);
         }
-        OK(optimizer_read(a, i, OPTIMIZER_VALUE, value));
+        OK(optimizer_read(a, i, OPTIMIZER_VALUE, whole, DTYPE_F32, value));
         OK(params_get(p, i, master));
         assert_memory_equal(value, master, n * sizeof *value);
         free(all);

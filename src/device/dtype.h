@@ -33,6 +33,11 @@ typedef enum dtype {
 
 enum { DTYPE_GROUP = 32 };
 
+/* Consecutive elements of an array. */
+typedef struct element_range {
+    int64_t first, count;
+} element_range;
+
 /* Sets of formats. */
 #define DTYPE_BIT(type) (1u << (type))
 #define DTYPE_FLOATS (DTYPE_BIT(DTYPE_F32) | DTYPE_BIT(DTYPE_BF16) | DTYPE_BIT(DTYPE_F16))

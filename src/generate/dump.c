@@ -130,10 +130,10 @@ const layer_watch *dump_watch(const dump *d) {
     return &d->watch;
 }
 
-static int values_of(void *user, int index, void *bytes) {
+static int values_of(void *user, int index, element_range range, void *bytes) {
     const dump *d = user;
     const dumped *from = &d->all[index];
-    memcpy(bytes, from->values, (size_t)(from->filled * from->cols) * sizeof *from->values);
+    memcpy(bytes, from->values + range.first, (size_t)range.count * sizeof *from->values);
     return LCKV_OK;
 }
 

@@ -147,7 +147,10 @@ static int dequantized_values(const struct conversion *c, const weight *w, dtype
 static int source_values(const struct conversion *c, const weight *w, dtype type, void *out) {
     const adapter_file *a = c->adapter.folder ? &c->adapter : NULL;
     const checkpoint_tensor *t = checkpoint_files_find(&c->files, w->name);
-    return t ? adapter_merged_values(c->device, t->entry, a, type, out) : dequantized_values(c, w, type, out);
+    if (!t) return dequantized_values(c, w, type, out);
+    TRY(adapter_merged_values(c->device, t->entry, a, type, out));
+    safetensors_drop(t->entry);
+    return LCKV_OK;
 }
 
 /* The mean of weights of one shape. `sums` is zeroed. */
@@ -296,6 +299,12 @@ static int target_floats(void *user, int entry, float *host) {
     return target_values(user, entry, DTYPE_F32, host);
 }
 
+/* The range is that of the whole entry. */
+static int target_range(void *user, int entry, element_range range, dtype type, void *host) {
+    (void)range;
+    return target_values(user, entry, type, host);
+}
+
 /* The types that --weight_dtype asks for. */
 static void choose_target_types(struct conversion *c, weight_format format) {
     for (int i = 0; i < c->target->count; i++) {
@@ -330,7 +339,8 @@ static int write_target(struct conversion *c) {
                                     .source = o->source,
                                     .code = code,
                                     .tokenizer = o->tokenizer ? o->tokenizer : o->source,
-                                    .values = target_values,
+                                    .values = target_range,
+                                    .whole_entries = true,
                                     .quantized = target_quantized,
                                     .user = c};
     int status = checkpoint_save(c->to, c->target, &save, o->output);
@@ -364,7 +374,9 @@ static int make_model(struct conversion *c, device *d, const collectives *divide
     TRY(open_both(c));
     if (divide) TRY(params_divide(c->target, divide));
     if (c->to->weight_format != params_format(c->target))
-        params_choose_types(c->target, DTYPE_COUNT, c->to->weight_format);
+        params_choose_types(c->target, c->options->type, c->to->weight_format);
+    else if (c->options->type != DTYPE_COUNT)
+        params_choose_types(c->target, c->options->type, WEIGHT_AUTO);
     TRY(params_allocate_as_typed(c->target, d));
     for (int i = 0; i < c->target->count; i++) TRY(set_value(c, i));
     TRY(config_copy(c->to, &config));
@@ -373,9 +385,9 @@ static int make_model(struct conversion *c, device *d, const collectives *divide
     return model_create(d, config, weights, out);
 }
 
-int checkpoint_load_converted(device *d, const char *folder, const model_config *config, kv_merge kv,
+int checkpoint_load_converted(device *d, const char *folder, const model_config *config, kv_merge kv, dtype type,
                               const collectives *divide, model **out) {
-    convert_options options = {.source = folder, .config = config, .kv = kv};
+    convert_options options = {.source = folder, .config = config, .kv = kv, .type = type};
     struct conversion c = {.options = &options, .to = config};
     *out = NULL;
     TRY(host_device_open(&c.device));

@@ -28,8 +28,8 @@ typedef struct convert_options {
 int checkpoint_convert(device *d, const convert_options *options);
 
 /* Converts into a model on any device `d`, without writing files. `config` is copied; its weight_format is that of the
- * matrices in memory. `divide`: as in checkpoint_load_options. */
-int checkpoint_load_converted(device *d, const char *folder, const model_config *config, kv_merge kv,
+ * matrices in memory. `type`, `divide`: as in checkpoint_load_options. */
+int checkpoint_load_converted(device *d, const char *folder, const model_config *config, kv_merge kv, dtype type,
                               const collectives *divide, model **out);
 
 #endif

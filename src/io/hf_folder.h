@@ -34,8 +34,10 @@ typedef struct checkpoint_save_options {
     const char *code;          /* folder to copy the *.py files of auto_map from; NULL: `source` */
     const char *tokenizer;     /* folder to copy tokenizer files from; NULL: none */
     const char *chat_template; /* text to write as chat_template.jinja; NULL: copy that folder's */
-    /* Copies the values of an entry into host memory, as f32, bf16 or f16; NULL: params_read(). */
-    int (*values)(void *user, int entry, dtype type, void *host);
+    /* Copies the values of some elements of an entry into host memory, as f32, bf16 or f16; NULL:
+     * params_read_range(). */
+    int (*values)(void *user, int entry, element_range range, dtype type, void *host);
+    bool whole_entries; /* values() computes all elements of an entry together: it is asked for all of them */
     /* The same for an entry that is stored as int8 or int4: integers and scales; NULL: quantizes the values. */
     int (*quantized)(void *user, int entry, dtype type, void *data, void *scales);
     void *user;

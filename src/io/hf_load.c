@@ -116,10 +116,19 @@ static int set_values(const source *s, params *p, int i) {
     return e->format || is_merged(s, e->name) ? set_computed(s, p, i, e) : tensor_part_set(p, i, e->data, e->type);
 }
 
+/* What has been read of the file is not needed again. */
+static void drop(const source *s, const char *name) {
+    const checkpoint_tensor *t = checkpoint_files_find(s->files, name);
+    if (t) safetensors_drop(t->entry);
+}
+
 static int load_values(const source *s, device *d, params *p) {
     adopt_in_place(s, d, p);
     TRY(params_allocate_as_typed(p, d));
-    for (int i = 0; i < p->count && !d->counts_only; i++) TRY(set_values(s, p, i));
+    for (int i = 0; i < p->count && !d->counts_only; i++) {
+        TRY(set_values(s, p, i));
+        drop(s, p->table[i].name);
+    }
     return LCKV_OK;
 }
 

@@ -110,16 +110,23 @@ struct shard {
     int count, quantized_count;
 };
 
-static int entry_values(const struct save *s, int entry, dtype type, void *host) {
+static int entry_values(const struct save *s, int entry, element_range range, dtype type, void *host) {
     const checkpoint_save_options *o = s->options;
-    return o->values ? o->values(o->user, entry, type, host) : params_read(s->params, entry, type, host);
+    return o->values ? o->values(o->user, entry, range, type, host)
+                     : params_read_range(s->params, entry, range, type, host);
+}
+
+/* Whether the values of an entry that is not stored quantized are computed together. */
+static bool entry_is_whole(const struct save *s, int entry) {
+    const checkpoint_save_options *o = s->options;
+    return o->values ? o->whole_entries : is_grouped(params_type(s->params, entry));
 }
 
 static int quantize_values(const struct save *s, int entry, dtype type, void *data, void *scales) {
     const weight *w = &s->params->table[entry];
     float *values = malloc((size_t)(w->rows * w->cols) * sizeof *values + 1);
     REQUIRE(values, LCKV_ERROR_MEMORY, "no memory for the values of %s", w->name);
-    int status = entry_values(s, entry, DTYPE_F32, values);
+    int status = entry_values(s, entry, (element_range){0, w->rows * w->cols}, DTYPE_F32, values);
     if (status >= 0) {
         status = quantize_rows(type, w->rows, w->cols, values, data, scales, device_processors());
         if (status < 0) fail_within(status, "%s", w->name);
@@ -149,11 +156,11 @@ static int quantized_item(const struct save *s, const struct shard_item *source,
     return status;
 }
 
-static int shard_values(void *user, int index, void *bytes) {
+static int shard_values(void *user, int index, element_range range, void *bytes) {
     const struct shard *shard = user;
     const struct shard_item *source = &shard->sources[index];
     if (source->which >= 0) return quantized_item(shard->save, source, bytes);
-    return entry_values(shard->save, source->entry, shard->items[index].type, bytes);
+    return entry_values(shard->save, source->entry, range, shard->items[index].type, bytes);
 }
 
 static int list_quantized(struct shard *shard, int entry, dtype type) {
@@ -161,6 +168,7 @@ static int list_quantized(struct shard *shard, int entry, dtype type) {
     TRY(quantized_items_make(&shard->save->params->table[entry], type, q));
     for (int i = 0; i < QUANTIZED_TENSORS; i++) {
         q->item[i].name = q->name[i];
+        q->item[i].whole = true;
         shard->items[shard->count] = q->item[i];
         shard->sources[shard->count++] = (struct shard_item){entry, i};
     }
@@ -181,6 +189,7 @@ static int list_items(struct shard *shard, int number) {
         *item = (safetensors_item){.name = w->name, .type = type, .dimensions = w->dimensions};
         item->shape[0] = w->dimensions == 2 ? w->rows : w->cols;
         item->shape[1] = w->cols;
+        item->whole = entry_is_whole(s, i);
         shard->sources[shard->count++] = (struct shard_item){i, -1};
     }
     return LCKV_OK;

@@ -145,12 +145,12 @@ static dtype stored_type(const loop_start_save *save, int entry) {
     return save->type == DTYPE_COUNT ? params_type(save->start->weights, entry) : save->type;
 }
 
-static int item_values(void *user, int index, void *bytes) {
+static int item_values(void *user, int index, element_range range, void *bytes) {
     const loop_start_save *save = user;
     int entry = save->start->first + index;
     dtype type = stored_type(save, entry);
-    if (save->values) return save->values(save->user, entry, type, bytes);
-    return params_read(save->start->weights, entry, type, bytes);
+    if (save->values) return save->values(save->user, entry, range, type, bytes);
+    return params_read_range(save->start->weights, entry, range, type, bytes);
 }
 
 static int write_tensors(new_file *file, const loop_start_save *save, const json_t *metadata) {

@@ -16,12 +16,12 @@
  * the tensor. */
 int loop_start_read(device *d, const char *folder, const model_config *config, dtype type, loop_start **out);
 
-/* Adds the file to a staging. `type`: in the file; DTYPE_COUNT: without loss. `values` copies an entry of the start's
- * table to host memory; NULL: params_read(). */
+/* Adds the file to a staging. `type`: in the file; DTYPE_COUNT: without loss. `values` copies elements of an entry
+ * of the start's table to host memory; NULL: params_read_range(). */
 typedef struct loop_start_save {
     const loop_start *start;
     dtype type;
-    int (*values)(void *user, int entry, dtype type, void *host);
+    int (*values)(void *user, int entry, element_range range, dtype type, void *host);
     void *user;
 } loop_start_save;
 

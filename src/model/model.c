@@ -111,6 +111,17 @@ int model_default_iterations(const model *m) {
     return m->loop_start ? loop_start_iterations(m->loop_start, iterations) : iterations;
 }
 
+static void close_files(model *m) {
+    for (int i = 0; i < m->file_count; i++) file_unmap(&m->files[i]);
+    free(m->files);
+    m->files = NULL;
+    m->file_count = 0;
+}
+
+void model_drop_files(model *m) {
+    if (!m->params->adopted) close_files(m);
+}
+
 void model_free(model *m) {
     if (!m) return;
     rank_group_free(m->ranks);
@@ -118,8 +129,7 @@ void model_free(model *m) {
     adapter_free(m->adapter);
     loop_start_free(m->loop_start);
     params_free(m->params);
-    for (int i = 0; i < m->file_count; i++) file_unmap(&m->files[i]);
-    free(m->files);
+    close_files(m);
     free(m->folder);
     plan_free(&m->plan);
     config_free(m->config);

@@ -25,6 +25,9 @@ typedef struct lckv_model {
     char *folder; /* the folder it was read from, whose other files are copied when it is saved; NULL: none */
 } model;
 
+/* After weights have got memory of their own: closes the mapped files, unless others are in them. */
+void model_drop_files(model *m);
+
 /* Takes ownership of `config` and `weights`, also on failure. The weights must have their values. */
 int model_create(device *d, model_config *config, params *weights, model **out);
 /* The same with random weights (params_randomize): matrices have the config's weight_format, other weights are of

@@ -18,7 +18,9 @@ typedef struct weight {
     int64_t all_rows, all_cols, first_row, first_col;
     int dimensions; /* 1 or 2, as in the checkpoint; weight decay applies to those with 2 */
     tensor tensor;  /* value: what ops read; grad: f32, data NULL while frozen */
-    view master;    /* f32 original if the value is a rounded copy of it (training in bf16); else absent */
+    /* f32 original if the value is a rounded copy of it (training in bf16); else absent. If several ranks divide the
+     * masters, this rank's part of it: [1, n], elements part_first .. of the value. */
+    view master;
     /* If the weights are divided between ranks: elements part_first .. of the value, [1, n], in the type that is
      * stored. The tensor's value and gradient then have memory only while they are in use. No rows: not divided. */
     view part;
@@ -52,6 +54,7 @@ typedef struct params {
     device *device;
     void *memory, *gradients, *masters; /* device memory owned by the params; NULL: none */
     bool adopted;                       /* some values are in memory of others and must not be written */
+    bool has_masters;                   /* the values are rounded copies of f32 masters */
 } params;
 
 /* Whether a checkpoint has a tensor. Decides about biases: if one layer has a bias, all must. */
@@ -101,6 +104,8 @@ int params_set_quantized(params *p, int i, const void *data, const void *scales)
 int params_get(params *p, int i, float *host);
 /* The same as `type`, f32, bf16 or f16. params_type() is the type without loss. */
 int params_read(params *p, int i, dtype type, void *host);
+/* The same for some elements of a weight that is not quantized; of a quantized one, `range` has to be all of them. */
+int params_read_range(params *p, int i, element_range range, dtype type, void *host);
 /* Integers and scales of the quantized entry i in host memory. */
 int params_read_quantized(params *p, int i, void *data, void *scales);
 dtype params_type(const params *p, int i);
@@ -114,16 +119,20 @@ int params_fill_normal(params *p, int i, double deviation, uint64_t seed);
 /* Zeroed f32 gradients for every entry. */
 int params_enable_gradients(params *p);
 /* Makes the values writable by an optimizer: copies them to memory of the params, of `type` (f32 or bf16). With
- * bf16, f32 masters keep the original values. On failure nothing has changed. LCKV_ERROR_UNSUPPORTED if a weight is
- * quantized. */
-int params_enable_masters(params *p, dtype type);
+ * bf16, f32 masters keep the original values. With several ranks in `c` (NULL: one), each keeps those of its part
+ * (shards.h), so that no rank has all values in f32 twice. On failure nothing has changed.
+ * LCKV_ERROR_UNSUPPORTED if a weight is quantized. */
+int params_enable_masters(params *p, dtype type, const collectives *c);
 /* The same without masters, for f32 or bf16. */
 int params_enable_values(params *p, dtype type);
 /* Converts weights that are not written. If all have the type already, they stay where they are; so they do if some are
  * quantized, because only vectors are left then. */
 int params_convert(params *p, dtype type);
-/* Releases the f32 masters, after the caller has copied them. Rounded values are read from then on. */
-int params_drop_masters(params *p);
+
+/* Copies between a tensor that is not quantized and host memory of `type` (f32, bf16 or f16), which needs no alignment.
+ * Converts in chunks, so that no copy of the tensor is needed. */
+int view_from_host(device *d, view v, const void *host, dtype type);
+int view_to_host(device *d, view v, void *host, dtype type);
 
 /* Values of quantized entries, from and to host memory of f32, bf16 or f16; for params_values.c. */
 bool view_is_quantized(view v);

@@ -148,13 +148,13 @@ static int move_converted(device *d, view v, char *host, dtype type, bool in) {
     return status;
 }
 
-static int from_host(device *d, view v, const void *host, dtype type) {
+int view_from_host(device *d, view v, const void *host, dtype type) {
     if (v.type != type) return move_converted(d, v, (char *)(uintptr_t)host, type, true);
     TRY(d->memory.copy_in(d, v.data, host, view_bytes(v)));
     return d->memory.wait(d);
 }
 
-static int to_host(device *d, view v, void *host, dtype type) {
+int view_to_host(device *d, view v, void *host, dtype type) {
     if (v.type != type) return move_converted(d, v, host, type, false);
     TRY(d->memory.copy_out(d, host, v.data, view_bytes(v)));
     return d->memory.wait(d);
@@ -168,10 +168,14 @@ static int check_float(dtype type) {
 
 /* ---------------------------------------------------------------- values */
 
-/* The master if there is one, else the value, or this rank's part of it. */
+static bool has_whole_master(const weight *w) {
+    return w->master.data && w->master.rows * w->master.cols == w->rows * w->cols;
+}
+
+/* The master if there is all of it, else the value, or this rank's part of it. */
 static view original(const weight *w) {
     if (w->part.rows) return w->part;
-    return w->master.data ? w->master : w->tensor.value;
+    return has_whole_master(w) ? w->master : w->tensor.value;
 }
 
 bool params_has_value(const params *p, int i) {
@@ -185,7 +189,7 @@ static const void *host_part(const weight *w, const void *host, dtype type) {
 }
 
 static int refresh_value(params *p, const weight *w) {
-    return w->master.data ? convert(p->device, w->master, w->tensor.value) : LCKV_OK;
+    return has_whole_master(w) ? convert(p->device, w->master, w->tensor.value) : LCKV_OK;
 }
 
 int params_set(params *p, int i, const void *host, dtype type) {
@@ -193,17 +197,23 @@ int params_set(params *p, int i, const void *host, dtype type) {
     if (w->part.rows && !w->part.cols) return LCKV_OK;
     TRY(check_float(type));
     if (view_is_quantized(original(w))) return quantize_weight(p, w, host, type);
-    TRY(from_host(p->device, original(w), host_part(w, host, type), type));
-    return refresh_value(p, w);
+    if (w->part.rows) return view_from_host(p->device, w->part, host_part(w, host, type), type);
+    TRY(view_from_host(p->device, original(w), host, type));
+    if (has_whole_master(w) || !w->master.data) return refresh_value(p, w);
+    return view_from_host(p->device, w->master, host_part(w, host, type), type);
 }
 
-int params_read(params *p, int i, dtype type, void *host) {
+int params_read_range(params *p, int i, element_range range, dtype type, void *host) {
     const weight *w = &p->table[i];
     REQUIRE(!w->part.rows, LCKV_ERROR_UNSUPPORTED, "%s is divided between ranks and cannot be read as a whole",
             w->name);
     TRY(check_float(type));
     if (view_is_quantized(original(w))) return dequantize_weight(p, w, type, host);
-    return to_host(p->device, original(w), host, type);
+    return view_to_host(p->device, view_elements(original(w), range.first, range.count), host, type);
+}
+
+int params_read(params *p, int i, dtype type, void *host) {
+    return params_read_range(p, i, (element_range){0, p->table[i].rows * p->table[i].cols}, type, host);
 }
 
 int params_get(params *p, int i, float *host) {
@@ -305,19 +315,42 @@ static int replace_values(params *p, dtype type) {
     return status;
 }
 
-static int fill_masters(params *p) {
-    for (int i = 0; i < p->count; i++) p->table[i].master = (view){NULL, p->table[i].rows, p->table[i].cols, DTYPE_F32};
-    TRY(carve(p, master_of, &p->masters));
-    for (int i = 0; i < p->count; i++) TRY(convert(p->device, p->table[i].tensor.value, p->table[i].master));
+/* The masters of a rank, without memory. */
+static int describe_masters(params *p, const collectives *c) {
+    shards *s;
+    TRY(shards_create(p, c, &s));
+    for (int i = 0; i < p->count; i++) {
+        weight *w = &p->table[i];
+        int64_t count = shards_part(s, i, c->rank, &w->part_first);
+        bool whole = count == w->rows * w->cols;
+        w->master = (view){NULL, whole ? w->rows : 1, whole ? w->cols : count, DTYPE_F32};
+    }
+    shards_free(s);
     return LCKV_OK;
 }
 
-int params_drop_masters(params *p) {
-    int status = p->device->memory.wait(p->device);
-    for (int i = 0; i < p->count; i++) p->table[i].master = (view){0};
+static int fill_masters(params *p, const collectives *c) {
+    TRY(describe_masters(p, c));
+    TRY(carve(p, master_of, &p->masters));
+    for (int i = 0; i < p->count; i++) {
+        const weight *w = &p->table[i];
+        int64_t count = w->master.rows * w->master.cols;
+        view value = view_elements(w->tensor.value, w->part_first, count);
+        if (count) TRY(convert(p->device, value, view_elements(w->master, 0, count)));
+    }
+    p->has_masters = true;
+    return LCKV_OK;
+}
+
+static void drop_masters(params *p) {
+    (void)p->device->memory.wait(p->device); /* the failure that led here is the one to report */
+    for (int i = 0; i < p->count; i++) {
+        p->table[i].master = (view){0};
+        p->table[i].part_first = 0;
+    }
     if (p->masters) p->device->memory.release(p->device, p->masters);
     p->masters = NULL;
-    return status;
+    p->has_masters = false;
 }
 
 int params_convert(params *p, dtype type) {
@@ -338,19 +371,19 @@ static int check_trainable(const params *p) {
 
 int params_enable_values(params *p, dtype type) {
     TRY(check_trainable(p));
-    REQUIRE(!p->masters, LCKV_ERROR_ARGUMENT, "the weights already have masters");
+    REQUIRE(!p->has_masters, LCKV_ERROR_ARGUMENT, "the weights already have masters");
     if (p->shards) return replace_parts(p, type, type);
     return p->adopted ? replace_values(p, type) : params_convert(p, type);
 }
 
-int params_enable_masters(params *p, dtype type) {
+int params_enable_masters(params *p, dtype type, const collectives *c) {
     if (type == DTYPE_F32) return params_enable_values(p, type);
     TRY(check_trainable(p));
     if (p->shards) return replace_parts(p, DTYPE_F32, type);
-    REQUIRE(!p->masters, LCKV_ERROR_ARGUMENT, "the weights already have masters");
-    int status = fill_masters(p);
+    REQUIRE(!p->has_masters, LCKV_ERROR_ARGUMENT, "the weights already have masters");
+    int status = fill_masters(p, c ? c : collectives_single());
     if (status >= 0) status = replace_values(p, type);
-    if (status < 0) params_drop_masters(p); /* keeps the message */
+    if (status < 0) drop_masters(p); /* keeps the message */
     return status;
 }
 
@@ -392,7 +425,7 @@ static int fill_quantized(params *p, int i, double deviation, uint64_t seed) {
     int status = d->memory.alloc(d, view_bytes(wide), &wide.data);
     struct op_fill_normal a = {wide, (float)deviation, seed, (uint64_t)i};
     if (status >= 0) status = DEVICE_RUN(d, fill_normal, &a);
-    if (status >= 0) status = to_host(d, wide, host, DTYPE_F32);
+    if (status >= 0) status = view_to_host(d, wide, host, DTYPE_F32);
     if (status >= 0) status = params_set(p, i, host, DTYPE_F32);
     if (wide.data) d->memory.release(d, wide.data);
     free(host);

@@ -3,15 +3,15 @@
 
 #include "base/rng.h"
 #include "io/hf_folder.h"
+#include "lckv.h"
 
 #include <stdlib.h>
 
 static const uint64_t ROWS_STREAM = 0x726f777300000000; /* "rows"; separate from the streams of initial weights */
 
-int initial_model_load(device *d, const char *folder, const char *overrides, weight_format format,
+int initial_model_load(device *d, const char *folder, const char *overrides, dtype type, weight_format format,
                        const collectives *divide, model **out) {
-    checkpoint_load_options options = {
-        .config_overrides = overrides, .type = DTYPE_COUNT, .format = format, .divide = divide};
+    checkpoint_load_options options = {.config_overrides = overrides, .type = type, .format = format, .divide = divide};
     return checkpoint_load(d, folder, &options, out);
 }
 
@@ -55,6 +55,11 @@ static void draw(float *values, int64_t count, double deviation, uint64_t seed, 
     }
 }
 
+/* Values that stay in the file are read once. */
+static void drop_if_mapped(view v) {
+    if (v.data && lckv_mapped_file_at(v.data)) file_drop_pages(v.data, view_bytes(v));
+}
+
 /* Copies the entry of the same name to entry i of `to`, and draws additional rows at random. */
 static int copy_entry(params *from, params *to, int i, double deviation, uint64_t seed) {
     const weight *w = &to->table[i];
@@ -64,6 +69,7 @@ static int copy_entry(params *from, params *to, int i, double deviation, uint64_
     REQUIRE(values, LCKV_ERROR_MEMORY, "no memory for the %lld values of %s", (long long)new_count, w->name);
     draw(values + old_count, new_count - old_count, deviation, seed, ROWS_STREAM + (uint64_t)i);
     int status = params_get(from, old, values);
+    drop_if_mapped(from->table[old].tensor.value);
     if (status >= 0) status = params_set(to, i, values, DTYPE_F32);
     free(values);
     return status;

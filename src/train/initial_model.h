@@ -10,8 +10,9 @@
 /* A model of `config` (copied) with random f32 weights; matrices have its initializer_range as standard deviation. */
 int initial_model_random(device *d, const model_config *config, uint64_t seed, const collectives *divide, model **out);
 
-/* Loads the checkpoint in `folder`, with config overrides (NULL: none) and matrices in a format. */
-int initial_model_load(device *d, const char *folder, const char *overrides, weight_format format,
+/* Loads the checkpoint in `folder`, with config overrides (NULL: none), weights of a type (DTYPE_COUNT: as stored) and
+ * matrices in a format. */
+int initial_model_load(device *d, const char *folder, const char *overrides, dtype type, weight_format format,
                        const collectives *divide, model **out);
 
 /* Extends the embedding (and lm_head, if separate) to `vocab_size` rows, on device `d`. New rows are drawn with the

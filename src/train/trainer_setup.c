@@ -125,15 +125,22 @@ static int plan_steps(lckv_trainer *t, const lckv_train_options *o) {
 
 /* ---------------------------------------------------------------- model */
 
+/* Frozen weights are converted when they are loaded, so that they are not in memory twice. */
+static dtype loaded_type(const lckv_trainer *t, const lckv_train_options *o) {
+    if (!o->use_peft || t->config->weight_format != WEIGHT_FLOAT) return DTYPE_COUNT;
+    return o->bf16 ? DTYPE_BF16 : DTYPE_F32;
+}
+
 /* Loads the checkpoint, and converts its weights if another config is given. */
 static int load_model(lckv_trainer *t, const lckv_train_options *o, device *d, const collectives *divide) {
     weight_format format = t->config->weight_format;
+    dtype type = loaded_type(t, o);
     if (!o->config_name)
-        return initial_model_load(d, t->origin.source_folder, o->config_overrides, format, divide, &t->model);
+        return initial_model_load(d, t->origin.source_folder, o->config_overrides, type, format, divide, &t->model);
     kv_merge kv = o->kv == LCKV_KV_COPY ? KV_COPY : KV_AVERAGE;
     log_message(LCKV_LOG_INFO, "converting the weights of '%s' to the config '%s'; K and V are %s",
                 o->model_name_or_path, o->config_name, kv == KV_COPY ? "copied" : "averaged");
-    return checkpoint_load_converted(d, t->origin.source_folder, t->config, kv, divide, &t->model);
+    return checkpoint_load_converted(d, t->origin.source_folder, t->config, kv, type, divide, &t->model);
 }
 
 /* The rows are added before the weights are divided, in host memory. */

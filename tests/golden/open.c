@@ -79,7 +79,7 @@ int golden_open(device *d, const char *folder, dtype compute, dtype kv_type, enu
     TRY(checkpoint_load(d, folder, &options, &g->model));
     if (weights == GOLDEN_DEQUANTIZED) TRY(dequantize(g));
     if (weights == GOLDEN_STORED) {
-        TRY(params_enable_masters(g->model->params, DTYPE_F32));
+        TRY(params_enable_masters(g->model->params, DTYPE_F32, NULL));
         TRY(params_enable_gradients(g->model->params));
     }
     return graph_create(d, compute, true, &g->graph);

@@ -69,6 +69,11 @@ int file_map(const char *path, mapped_file *out) {
     return status;
 }
 
+void file_drop_pages(const void *data, size_t bytes) {
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), begin = (uintptr_t)data / page * page;
+    if (bytes) madvise((void *)begin, (uintptr_t)data + bytes - begin, MADV_DONTNEED); /* failure does no harm */
+}
+
 void file_unmap(mapped_file *file) {
     if (file->data) {
         remove_name(file->data);

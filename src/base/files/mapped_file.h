@@ -17,5 +17,8 @@ int file_map(const char *path, mapped_file *out);
 /* The same for a file opened by file_open(); the caller keeps `fd`. */
 int file_map_open(int fd, const char *path, size_t bytes, mapped_file *out);
 void file_unmap(mapped_file *file);
+/* After a part of a mapped file has been read: its pages no longer count as memory of this process. They remain in the
+ * system's cache, and are mapped again if they are read again. */
+void file_drop_pages(const void *data, size_t bytes);
 
 #endif

@@ -19,15 +19,18 @@ typedef struct score_run {
     float *logprobs;
 } score_run;
 
-static int score_all(void *user, int index, void *bytes) {
+static int score_all(void *user, int index, element_range range, void *bytes) {
     const score_run *run = user;
-    (void)index; /* there is one tensor */
+    (void)index, (void)range; /* there is one tensor, which is whole */
     return score_ids(run->model, run->ids, run->count, &run->options, run->logprobs, bytes);
 }
 
 static int write_logits(const char *path, score_run *run) {
-    safetensors_item logits = {
-        .name = "logits", .type = DTYPE_F32, .shape = {run->count, run->model->config->vocab_size}, .dimensions = 2};
+    safetensors_item logits = {.name = "logits",
+                               .type = DTYPE_F32,
+                               .shape = {run->count, run->model->config->vocab_size},
+                               .dimensions = 2,
+                               .whole = true};
     new_file file;
     TRY(file_begin(path, &file));
     int status = safetensors_write(&file, &logits, 1, score_all, run);
@@ -47,7 +50,7 @@ static int score(const lckv_score_options *options, score_run *run) {
     REQUIRE(!options->logits_file || !options->logits, LCKV_ERROR_ARGUMENT,
             "expected either logits_file or logits, found both");
     if (options->logits_file) return write_logits(options->logits_file, run);
-    return score_all(run, 0, options->logits);
+    return score_all(run, 0, (element_range){0}, options->logits);
 }
 
 static int score_and_dump(const lckv_score_options *options, score_run *run) {

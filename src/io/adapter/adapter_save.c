@@ -28,9 +28,9 @@ static json_t *describe(const adapter *a, const char *base) {
                      "layer_replication");
 }
 
-static int item_values(void *user, int index, void *bytes) {
+static int item_values(void *user, int index, element_range range, void *bytes) {
     const adapter_save_options *o = user;
-    return o->values(o->user, index, o->type, bytes);
+    return o->values(o->user, index, range, o->type, bytes);
 }
 
 static int stage_weights(staging *s, const adapter *a, const adapter_save_options *o, safetensors_item *items) {

@@ -9,8 +9,8 @@ typedef struct adapter_save_options {
     const char *base;          /* base_model_name_or_path; NULL: null */
     const char *tokenizer;     /* folder to copy the tokenizer files from; NULL: none */
     const char *chat_template; /* text to write as chat_template.jinja; NULL: copy that folder's */
-    /* Copies the values of an entry of the adapter's table into host memory. */
-    int (*values)(void *user, int entry, dtype type, void *host);
+    /* Copies the values of some elements of an entry of the adapter's table into host memory. */
+    int (*values)(void *user, int entry, element_range range, dtype type, void *host);
     void *user;
 } adapter_save_options;
 

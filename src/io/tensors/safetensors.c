@@ -198,6 +198,10 @@ const safetensors_entry *safetensors_find(const safetensors_file *file, const ch
     return bsearch(&key, file->entries, (size_t)file->count, sizeof key, by_name);
 }
 
+void safetensors_drop(const safetensors_entry *e) {
+    file_drop_pages(e->data, e->bytes);
+}
+
 const char *safetensors_metadata(const safetensors_file *file, const char *key) {
     return json_string_value(json_object_get(json_object_get(file->header, METADATA), key));
 }

@@ -1,4 +1,5 @@
-/* safetensors files: named tensors in one file. Reading maps the file; writing needs memory for one tensor at a time.
+/* safetensors files: named tensors in one file. Reading maps the file; writing needs memory for a part of a tensor
+ * at a time.
  *
  * Format: 8 bytes with the length N (little-endian), N bytes of JSON with the dtype, shape and offsets of each name,
  * then the tensors without gaps. Opening a file checks the whole header, so that entries can be used without checks.
@@ -48,6 +49,9 @@ void safetensors_close(safetensors_file *file); /* all zeros is fine */
 
 const safetensors_entry *safetensors_find(const safetensors_file *file, const char *name); /* NULL if there is none */
 
+/* After a tensor has been read: it no longer counts as memory of this process (file_drop_pages()). */
+void safetensors_drop(const safetensors_entry *e);
+
 /* A string in the file's __metadata__; NULL if absent. */
 const char *safetensors_metadata(const safetensors_file *file, const char *key);
 
@@ -57,13 +61,15 @@ typedef struct safetensors_item {
     dtype type; /* f32, bf16, f16, f64, i32, i64 or u8 */
     int64_t shape[SAFETENSORS_MAX_DIMENSIONS];
     int dimensions;
+    bool whole; /* the values are computed together: all are asked for at once, whatever memory they need */
 } safetensors_item;
 
-/* Copies the values of item `index` to `bytes`, which has exactly their size. */
-typedef int (*safetensors_values)(void *user, int index, void *bytes);
+/* Copies the values of these elements of item `index` to `bytes`, which has exactly their size. */
+typedef int (*safetensors_values)(void *user, int index, element_range range, void *bytes);
 
 /* Writes items to a file from file_begin(); the caller commits or abandons it. Items are sorted by element size
- * (descending) and name, so that each is aligned to its elements. Calls `values` for one tensor at a time. */
+ * (descending) and name, so that each is aligned to its elements. Calls `values` for the elements of each tensor in
+ * ascending order, for a limited number at a time. */
 int safetensors_write(new_file *file, const safetensors_item *items, int count, safetensors_values values, void *user);
 /* The same with an object of strings as __metadata__, which should have `format`: `pt`; NULL: that alone. */
 int safetensors_write_with(new_file *file, const json_t *metadata, const safetensors_item *items, int count,

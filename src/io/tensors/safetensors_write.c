@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { HEADER_ALIGNMENT = 8 };
+enum { HEADER_ALIGNMENT = 8, PART_BYTES = 4 << 20 };
 
 static const char *stored_name(dtype type) {
     static const char *const names[DTYPE_COUNT] = {
@@ -14,10 +14,14 @@ static const char *stored_name(dtype type) {
     return names[type];
 }
 
+static int64_t item_elements(const safetensors_item *item) {
+    int64_t elements = 1;
+    for (int i = 0; i < item->dimensions; i++) elements *= item->shape[i];
+    return elements;
+}
+
 static size_t item_bytes(const safetensors_item *item) {
-    size_t bytes = dtype_element_bytes(item->type);
-    for (int i = 0; i < item->dimensions; i++) bytes *= (size_t)item->shape[i];
-    return bytes;
+    return (size_t)item_elements(item) * dtype_element_bytes(item->type);
 }
 
 /* ---------------------------------------------------------------- order */
@@ -88,20 +92,35 @@ static int write_header(new_file *file, const json_t *metadata, const struct ord
 
 /* ---------------------------------------------------------------- values */
 
+/* Elements that values() gives at a time. */
+static int64_t part_elements(const safetensors_item *item) {
+    int64_t most = PART_BYTES / (int64_t)dtype_element_bytes(item->type), all = item_elements(item);
+    return item->whole || all < most ? all : most;
+}
+
+static int write_item(new_file *file, const struct ordered_item *o, safetensors_values values, void *user,
+                      void *buffer) {
+    int64_t all = item_elements(o->item), each = part_elements(o->item);
+    size_t size = dtype_element_bytes(o->item->type);
+    for (int64_t first = 0; first < all; first += each) {
+        element_range range = {first, all - first < each ? all - first : each};
+        TRY(values(user, o->index, range, buffer));
+        TRY(file_write(file, buffer, (size_t)range.count * size));
+    }
+    return LCKV_OK;
+}
+
 static int write_values(new_file *file, const struct ordered_item *order, int count, safetensors_values values,
                         void *user) {
     size_t largest = 1;
     for (int i = 0; i < count; i++) {
-        size_t bytes = item_bytes(order[i].item);
+        size_t bytes = (size_t)part_elements(order[i].item) * dtype_element_bytes(order[i].item->type);
         if (bytes > largest) largest = bytes;
     }
     void *buffer = malloc(largest);
-    REQUIRE(buffer, LCKV_ERROR_MEMORY, "no memory for a tensor of %zu bytes", largest);
+    REQUIRE(buffer, LCKV_ERROR_MEMORY, "no memory for %zu bytes of a tensor", largest);
     int status = LCKV_OK;
-    for (int i = 0; i < count && status >= 0; i++) {
-        status = values(user, order[i].index, buffer);
-        if (status >= 0) status = file_write(file, buffer, item_bytes(order[i].item));
-    }
+    for (int i = 0; i < count && status >= 0; i++) status = write_item(file, &order[i], values, user, buffer);
     free(buffer);
     return status;
 }

@@ -10,7 +10,7 @@
  *
  * In memory, the entries of a unit follow each other, each aligned to 256 bytes.
  *
- * Leaves out: moments and master weights of stage 1 (train/step/optimizer.h). */
+ * Leaves out: moments (train/step/optimizer.h), and the master weights of stage 1 (weight.master). */
 #ifndef MODEL_SHARDS_H
 #define MODEL_SHARDS_H
 

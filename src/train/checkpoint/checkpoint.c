@@ -19,8 +19,8 @@
 
 /* ---------------------------------------------------------------- writing */
 
-static int read_value(void *user, int entry, dtype type, void *host) {
-    return optimizer_read_as(user, entry, OPTIMIZER_VALUE, type, host);
+static int read_value(void *user, int entry, element_range range, dtype type, void *host) {
+    return optimizer_read(user, entry, OPTIMIZER_VALUE, range, type, host);
 }
 
 static int write_adapter(const checkpoint_contents *c, const char *folder) {
@@ -147,16 +147,6 @@ int train_checkpoint_choose(const run_folder *from, const char *given, char **ou
 
 /* ---------------------------------------------------------------- resuming */
 
-/* Through the optimizer, because with several ranks the f32 master weights are sharded. */
-static int set_f32_weight(optimizer *o, int i, const safetensors_entry *e) {
-    float *values = malloc(e->bytes); /* data in the file is not aligned */
-    REQUIRE(values, LCKV_ERROR_MEMORY, "no memory for the %zu bytes of %s", e->bytes, e->name);
-    memcpy(values, e->data, e->bytes);
-    int status = optimizer_write(o, i, OPTIMIZER_VALUE, values);
-    free(values);
-    return status;
-}
-
 /* `e` is the tensor of that name, NULL if the file has none. */
 static int set_weight(optimizer *o, int i, const safetensors_entry *e, const char *source) {
     const weight *w = &o->params->table[i];
@@ -166,7 +156,9 @@ static int set_weight(optimizer *o, int i, const safetensors_entry *e, const cha
     REQUIRE(same && e->type != DTYPE_COUNT, LCKV_ERROR_FORMAT,
             "%s: tensor %s should have the shape [%lld, %lld]: the checkpoint is of another model", source, w->name,
             (long long)w->rows, (long long)w->cols);
-    return e->type == DTYPE_F32 ? set_f32_weight(o, i, e) : params_set(o->params, i, e->data, e->type);
+    TRY(optimizer_write(o, i, OPTIMIZER_VALUE, e->data, e->type));
+    safetensors_drop(e);
+    return LCKV_OK;
 }
 
 static int check_count(const char *folder, int there, int expected) {
@@ -268,7 +260,7 @@ int train_checkpoint_load_model(device *d, const char *folder, const model_confi
             "'%s' has an adapter: it is a checkpoint of a run with use_peft; choose another output_dir, or set "
             "overwrite_output_dir",
             folder);
-    TRY(initial_model_load(d, folder, NULL, WEIGHT_AUTO, divide, out));
+    TRY(initial_model_load(d, folder, NULL, DTYPE_COUNT, WEIGHT_AUTO, divide, out));
     int status = check_model(expected, (*out)->config);
     if (status < 0) {
         model_free(*out);

@@ -5,7 +5,6 @@
 #include "train/checkpoint/optimizer_state.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 enum { NAME_BYTES = 128 };
 
@@ -19,9 +18,9 @@ static void name_of(const optimizer *o, int item, char name[NAME_BYTES]) {
 
 /* ---------------------------------------------------------------- writing */
 
-static int read_values(void *user, int item, void *bytes) {
+static int read_values(void *user, int item, element_range range, void *bytes) {
     optimizer *o = user;
-    return optimizer_read_as(o, item / 2, what_of(item), o->state_type, bytes);
+    return optimizer_read(o, item / 2, what_of(item), range, o->state_type, bytes);
 }
 
 static int write_file(optimizer *o, safetensors_item *items, char (*names)[NAME_BYTES], const char *path) {
@@ -54,20 +53,6 @@ int optimizer_save(optimizer *o, const char *path) {
 
 /* ---------------------------------------------------------------- reading */
 
-/* Data in the file is not aligned. */
-static void widen(const safetensors_entry *e, float *values) {
-    if (e->type == DTYPE_F32) {
-        memcpy(values, e->data, e->bytes);
-        return;
-    }
-    for (int64_t i = 0; i < e->elements; i++) {
-        uint16_t half;
-        memcpy(&half, (const char *)e->data + 2 * i, sizeof half);
-        uint32_t bits = (uint32_t)half << 16;
-        memcpy(&values[i], &bits, sizeof bits);
-    }
-}
-
 static int load_item(optimizer *o, const safetensors_file *file, int item) {
     char name[NAME_BYTES];
     const weight *w = &o->params->table[item / 2];
@@ -78,12 +63,9 @@ static int load_item(optimizer *o, const safetensors_file *file, int item) {
     REQUIRE(typed && e->elements == w->rows * w->cols, LCKV_ERROR_FORMAT,
             "'%s': tensor %s: expected %lld elements of F32 or BF16, found %lld of %s", file->path, name,
             (long long)(w->rows * w->cols), (long long)e->elements, e->stored_type);
-    float *values = malloc((size_t)e->elements * sizeof *values);
-    REQUIRE(values, LCKV_ERROR_MEMORY, "no memory for the %lld values of %s", (long long)e->elements, name);
-    widen(e, values);
-    int status = optimizer_write(o, item / 2, what_of(item), values);
-    free(values);
-    return status;
+    TRY(optimizer_write(o, item / 2, what_of(item), e->data, e->type));
+    safetensors_drop(e);
+    return LCKV_OK;
 }
 
 int optimizer_load(optimizer *o, const char *path) {

@@ -17,14 +17,12 @@ typedef enum optimizer_tensor {
  * call this and get the same status. */
 int optimizer_while_one_writes(optimizer *o, int (*write)(void *user), void *user);
 
-/* Copies a whole entry to host memory, f32 [rows * cols]. With several ranks only allowed within write(). */
-int optimizer_read(optimizer *o, int entry, optimizer_tensor what, float *host);
+/* Copies some elements of an entry to host memory, as f32 or as o->state_type, which loses nothing. With several ranks
+ * only allowed within write(). */
+int optimizer_read(optimizer *o, int entry, optimizer_tensor what, element_range range, dtype type, void *host);
 
-/* The same, in o->state_type (without loss) or f32. */
-int optimizer_read_as(optimizer *o, int entry, optimizer_tensor what, dtype type, void *host);
-
-/* Sets a whole entry from host memory, f32 [rows * cols]. Every rank calls it and stores its part; there is no
- * communication. */
-int optimizer_write(optimizer *o, int entry, optimizer_tensor what, const float *host);
+/* Sets an entry from host memory with the whole of it, of `type` (f32, bf16 or f16) and without alignment. Every rank
+ * calls it, and reads only the elements that it stores. There is no communication. */
+int optimizer_write(optimizer *o, int entry, optimizer_tensor what, const void *host, dtype type);
 
 #endif

@@ -44,6 +44,16 @@ int64_t process_resident_bytes(void) {
     return pages * sysconf(_SC_PAGESIZE);
 }
 
+int64_t process_peak_bytes(void) {
+    long long kib = 0;
+    char line[128];
+    FILE *file = fopen("/proc/self/status", "r");
+    while (file && fgets(line, sizeof line, file))
+        if (sscanf(line, "VmHWM: %lld kB", &kib) == 1) break;
+    if (file) fclose(file);
+    return kib * 1024;
+}
+
 int64_t device_memory_in_use(device *d) {
     size_t free_bytes, total_bytes;
     if (d->host_memory) return process_resident_bytes();

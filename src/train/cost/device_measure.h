@@ -11,7 +11,8 @@ int device_measure_product(device *d, dtype compute, double *flops_per_second);
 /* Memory in use in bytes: on a GPU by all processes, else by this one. 0 if unknown. */
 int64_t device_memory_in_use(device *d);
 
-/* Resident memory of this process in bytes; 0 if unknown (on systems other than Linux). */
+/* Resident memory of this process in bytes, now and at most so far; 0 if unknown (on systems other than Linux). */
 int64_t process_resident_bytes(void);
+int64_t process_peak_bytes(void);
 
 #endif

@@ -23,20 +23,23 @@ static void counted_model_close(counted_model *c) {
     device_close(c->device);
 }
 
-/* Trained weights are counted as f32 when the run begins. Frozen ones are loaded as they are stored: as the config
- * says. */
-static dtype loaded_type(const model_config *config, const counted_parts *parts) {
-    if (!parts->lora || config->torch_dtype == CONFIG_DTYPE_F32) return DTYPE_F32;
-    return config->torch_dtype == CONFIG_DTYPE_BF16 ? DTYPE_BF16 : DTYPE_F16;
+/* Trained weights are counted as f32 when the run begins. Frozen ones are loaded as they are computed with; beside
+ * quantized matrices, vectors are loaded as they are stored: as the config says. */
+static dtype loaded_type(const model_config *config, const counted_parts *parts, dtype compute) {
+    if (!parts->lora) return DTYPE_F32;
+    if (config->weight_format == WEIGHT_FLOAT) return compute;
+    return config->torch_dtype == CONFIG_DTYPE_F32    ? DTYPE_F32
+           : config->torch_dtype == CONFIG_DTYPE_BF16 ? DTYPE_BF16
+                                                      : DTYPE_F16;
 }
 
-static int make_model(const model_config *config, const counted_parts *parts, counted_model *c) {
+static int make_model(const model_config *config, const counted_parts *parts, dtype compute, counted_model *c) {
     model_config *copy = NULL;
     params *weights = NULL;
     int status = config_copy(config, &copy);
     if (status >= 0) status = params_create(copy, NULL, NULL, &weights);
     if (status >= 0 && parts->divide) status = params_divide(weights, parts->divide);
-    if (status >= 0) params_choose_types(weights, loaded_type(config, parts), copy->weight_format);
+    if (status >= 0) params_choose_types(weights, loaded_type(config, parts, compute), copy->weight_format);
     if (status >= 0 && parts->divide && params_quantized(weights))
         status =
             fail(LCKV_ERROR_UNSUPPORTED, "quantized weights (int8, int4) are not divided between processes that train");
@@ -48,10 +51,11 @@ static int make_model(const model_config *config, const counted_parts *parts, co
 }
 
 /* A model without values, with the adapter and the learned start that `parts` names. On failure nothing is open. */
-static int counted_model_open(const model_config *config, const counted_parts *parts, counted_model *out) {
+static int counted_model_open(const model_config *config, const counted_parts *parts, dtype compute,
+                              counted_model *out) {
     *out = (counted_model){0};
     TRY(device_open("count", 0, &out->device));
-    int status = make_model(config, parts, out);
+    int status = make_model(config, parts, compute, out);
     if (status >= 0) status = lora_add(out->model, parts->lora);
     if (status >= 0 && parts->loop_start_width)
         status = loop_start_attach(out->model->params, config, parts->loop_start_width, &out->model->loop_start);
@@ -112,7 +116,7 @@ int training_flops_per_example(const model_config *config, const counted_parts *
     counted_model c;
     stepper *s = NULL;
     *flops = 0;
-    TRY(counted_model_open(config, parts, &c));
+    TRY(counted_model_open(config, parts, options.compute, &c));
     int status = stepper_create(c.model, &options, &s);
     if (status >= 0) status = count_blocks(s, flops);
     stepper_free(s);
@@ -139,6 +143,21 @@ static int64_t bytes_of_gradients(const params *p) {
     return bytes;
 }
 
+/* Counts steps until one needs no more memory than those before it: later steps find buffers and the pool as the first
+ * one has left them. */
+static int count_peak(stepper *s, int64_t count, double *flops) {
+    enum { MOST_STEPS = 5 };
+    size_t before = 0;
+    double again;
+    device *d = s->model->device;
+    TRY(count_mean_step(s, count, flops));
+    for (int i = 1; i < MOST_STEPS && d->counts.peak > before; i++) {
+        before = d->counts.peak;
+        TRY(count_mean_step(s, count, &again));
+    }
+    return LCKV_OK;
+}
+
 static int count_training(const counted_model *c, const stepper_options *options, lckv_memory *out) {
     const device *d = c->device;
     const model *m = c->model;
@@ -149,7 +168,7 @@ static int count_training(const counted_model *c, const stepper_options *options
     out->gradients = bytes_of_gradients(model_trainable(m));
     out->optimizer = before_step - out->weights - out->gradients;
     int count = s->group ? s->group->size : s->batch_size; /* filling a whole group takes the most memory */
-    int status = count_mean_step(s, (int64_t)count * s->optimizer->collectives->ranks, &out->flops);
+    int status = count_peak(s, (int64_t)count * s->optimizer->collectives->ranks, &out->flops);
     out->flops *= (double)s->batch_size / count;
     out->total = (int64_t)d->counts.peak;
     out->activations = out->total - before_step;
@@ -235,7 +254,7 @@ int lckv_memory_for_training(const lckv_config *config, const lckv_training_shap
     const counted_parts parts = {.lora = shape->lora ? &lora : NULL,
                                  .loop_start_width = shape->loop_start ? loop_start_default_width(config) : 0,
                                  .divide = shape->zero == 3 ? &rank : NULL};
-    TRY(counted_model_open(config, &parts, &c));
+    TRY(counted_model_open(config, &parts, options.compute, &c));
     int status = count_training(&c, &options, out);
     counted_model_close(&c);
     return status;

@@ -95,7 +95,7 @@ static int make_start(fit *f) {
     params *p = m->loop_start->weights;
     TRY(params_allocate(p, m->device, DTYPE_F32));
     TRY(loop_start_randomize(m->loop_start, f->options->seed));
-    TRY(params_enable_masters(p, f->options->compute));
+    TRY(params_enable_masters(p, f->options->compute, NULL));
     TRY(params_enable_gradients(p));
     optimizer_options o = {
         .beta1 = 0.9, .beta2 = 0.95, .epsilon = 1e-8, .weight_decay = 0.01, .seed = f->options->seed};

@@ -34,7 +34,7 @@ static int list_slices(optimizer *o) {
             .count = count,
             .value = w->part.rows ? w->part : subview(w->tensor.value, first, count),
             .grad = shards_entry_gradient(o->shards, i),
-            .master = subview(w->master, first, count),
+            .master = subview(w->master, 0, count),
         };
     }
     return LCKV_OK;
@@ -60,9 +60,7 @@ static size_t lay_out(optimizer *o, void *base) {
     size_t at = 0;
     o->state = carve_view(base, &at, 1, sizeof(step_state), DTYPE_U8);
     o->sum_squares = carve_view(base, &at, 1, 1, DTYPE_F64);
-    bool masters = o->collectives->ranks > 1 && o->params->masters;
     shard_slice *begin = o->slices, *end = begin + o->slice_count;
-    for (shard_slice *q = begin; masters && q < end; q++) q->master = carve_view(base, &at, 1, q->count, DTYPE_F32);
     for (shard_slice *q = begin; q < end; q++) q->m = carve_view(base, &at, 1, q->count, o->state_type);
     for (shard_slice *q = begin; q < end; q++) q->v = carve_view(base, &at, 1, q->count, o->state_type);
     return at;
@@ -75,24 +73,12 @@ static int allocate(optimizer *o) {
     return o->device->memory.zero(o->device, o->memory, bytes);
 }
 
-/* With several ranks, keeps only the f32 master weights of this rank's shard. */
-static int take_masters(optimizer *o) {
-    if (o->collectives->ranks == 1 || !o->params->masters) return LCKV_OK;
-    for (const shard_slice *q = o->slices; q < o->slices + o->slice_count; q++) {
-        view whole = o->params->table[q->entry].master;
-        struct op_cast a = {.src = subview(whole, q->first, q->count), .dst = q->master};
-        TRY(DEVICE_RUN(o->device, cast, &a));
-    }
-    return params_drop_masters(o->params);
-}
-
 static int make(optimizer *o) {
     if (!o->params->shards) TRY(shards_create(o->params, o->collectives, &o->own_shards));
     o->shards = o->params->shards ? o->params->shards : o->own_shards;
     TRY(gradient_points_create(o->shards, &o->points));
     TRY(list_slices(o));
-    TRY(allocate(o));
-    return take_masters(o);
+    return allocate(o);
 }
 
 int optimizer_create(params *p, const optimizer_options *options, optimizer **out) {
@@ -100,7 +86,7 @@ int optimizer_create(params *p, const optimizer_options *options, optimizer **ou
     optimizer *o = calloc(1, sizeof *o);
     REQUIRE(o, LCKV_ERROR_MEMORY, "no memory for an optimizer");
     const collectives *e = options->collectives ? options->collectives : collectives_single();
-    bool bf16 = params_type(p, 0) == DTYPE_BF16;
+    bool bf16 = !p->has_masters && params_type(p, 0) == DTYPE_BF16;
     *o = (optimizer){.params = p,
                      .device = p->device,
                      .collectives = e,

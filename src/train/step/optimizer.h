@@ -2,9 +2,10 @@
  * scalars of a step, all in device memory.
  *
  * With several ranks (collectives.h), each rank owns a part of the elements of all weights (model/shards/shards.h). It
- * alone stores their moments and f32 master weights, and updates them with the sum of all ranks' gradients. Then all
- * ranks gather the new weights (ZeRO stage 1), unless the weights and gradients themselves are divided (stage 3). In
- * stage 1, the sums overlap with the step's last backward pass, and gathering with the update of other units.
+ * alone stores their moments and f32 master weights (weight.master), and updates them with the sum of all ranks'
+ * gradients. Then all ranks gather the new weights (ZeRO stage 1), unless the weights and gradients themselves are
+ * divided (stage 3). In stage 1, the sums overlap with the step's last backward pass, and gathering with the update of
+ * other units.
  *
  * Weights in bf16 without f32 master weights have moments in bf16 too: 6 bytes per element, and 4 for its gradient.
  *
@@ -52,8 +53,8 @@ typedef struct optimizer {
     void *memory;     /* all of it */
 } optimizer;
 
-/* `p` has values and gradients (params_enable_gradients) and must outlive the optimizer. With several ranks, the
- * optimizer takes the master weights of its shard, and `p` releases all of them. */
+/* `p` has values and gradients (params_enable_gradients) and must outlive the optimizer. Master weights are those of
+ * the same ranks. */
 int optimizer_create(params *p, const optimizer_options *options, optimizer **out);
 void optimizer_free(optimizer *o); /* NULL is fine */
 

@@ -14,7 +14,9 @@ static const uint64_t DROPOUT_STREAM = 0x64726f7000000000; /* "drop"; separate f
 static int prepare_weights(model *m, const stepper_options *o) {
     params *p = model_trainable(m);
     if (p != m->params) TRY(params_convert(m->params, o->compute));
-    TRY(o->bf16_weights ? params_enable_values(p, DTYPE_BF16) : params_enable_masters(p, o->compute));
+    TRY(o->bf16_weights ? params_enable_values(p, DTYPE_BF16)
+                        : params_enable_masters(p, o->compute, o->optimizer.collectives));
+    model_drop_files(m);
     if (m->loop_start) loop_start_drop_initial(m->loop_start);
     if (p->shards && o->bf16_gradients) p->shards->gradient_type = DTYPE_BF16;
     return params_enable_gradients(p);
