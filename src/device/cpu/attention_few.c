@@ -36,10 +36,17 @@ static int64_t queries_at(const struct few *f, int64_t sequence, int64_t kv_head
     return (sequence * f->a->kv_heads + kv_head) * f->rows * f->dim;
 }
 
+static struct result result_at(const struct few *f, float *record) {
+    return (struct result){record, record + f->dim, record + f->dim + TILE_LANES};
+}
+
 static struct result result_of(const struct few *f, int64_t sequence, int64_t split, int64_t kv_head, int64_t row) {
     int64_t at = ((sequence * f->splits + split) * f->a->kv_heads + kv_head) * f->rows + row;
-    float *values = f->results + at * f->record;
-    return (struct result){values, values + f->dim, values + f->dim + TILE_LANES};
+    return result_at(f, f->results + at * f->record);
+}
+
+static struct result next_result(const struct few *f, struct result of) {
+    return result_at(f, of.values + f->record);
 }
 
 /* ---------------------------------------------------------------- one split */
@@ -117,9 +124,13 @@ static void hide_keys(const struct tile *t, struct cpu_range sees, float *scores
     for (int64_t j = end < 0 ? 0 : end < t->keys ? end : t->keys; j < n; j++) scores[j] = -INFINITY;
 }
 
+/* Whether every row sees every key, and keys are whole vectors. Ranges of keys grow with the row. */
+static bool all_seen(const struct split *p, const struct tile *t) {
+    return t->keys % TILE_LANES == 0 && p->sees[p->rows - 1].begin <= t->key && p->sees[0].end >= t->key + t->keys;
+}
+
 /* The maximum of a row so far becomes that of the scores too, and what it has so far becomes relative to it. */
 static void raise_maximum(const struct split *p, struct result result, const float *scores, int64_t n) {
-    if (!tile_exceeds(scores, n, *result.maximum)) return;
     float factor = attention_rescale(result.maximum, tile_largest(scores, n));
     for (int64_t c = 0; c < p->f->dim; c++) result.values[c] *= factor;
     for (int64_t i = 0; i < TILE_LANES; i++) result.sums[i] *= factor;
@@ -129,18 +140,23 @@ static void raise_maximum(const struct split *p, struct result result, const flo
  * chains of operations that wait for each other, then the exponentials. */
 static void softmax_tile(const struct split *p, const struct tile *t) {
     int64_t kv_heads = p->f->a->kv_heads, n = tile_round(t->keys, TILE_LANES);
-    for (int64_t g = 0; g < kv_heads; g++)
-        for (int64_t r = 0; r < p->rows; r++) {
-            float *scores = weights_of(p, g) + r * KEYS;
-            hide_keys(t, p->sees[r], scores);
-            raise_maximum(p, result_of(p->f, p->sequence, p->split, g, r), scores, n);
+    bool all = all_seen(p, t);
+    for (int64_t g = 0; g < kv_heads; g++) {
+        struct result result = result_of(p->f, p->sequence, p->split, g, 0);
+        float *scores = weights_of(p, g);
+        for (int64_t r = 0; r < p->rows; r++, scores += KEYS, result = next_result(p->f, result)) {
+            if (!all) hide_keys(t, p->sees[r], scores);
+            if (tile_exceeds(scores, n, *result.maximum)) raise_maximum(p, result, scores, n);
         }
-    for (int64_t g = 0; g < kv_heads; g++)
-        for (int64_t r = 0; r < p->rows; r++) {
-            struct result result = result_of(p->f, p->sequence, p->split, g, r);
+    }
+    for (int64_t g = 0; g < kv_heads; g++) {
+        struct result result = result_of(p->f, p->sequence, p->split, g, 0);
+        float *scores = weights_of(p, g);
+        for (int64_t r = 0; r < p->rows; r++, scores += KEYS, result = next_result(p->f, result)) {
             float maximum = *result.maximum == -INFINITY ? 0 : *result.maximum;
-            tile_store(result.sums, tile_load(result.sums) + tile_exp(weights_of(p, g) + r * KEYS, n, maximum));
+            tile_store(result.sums, tile_load(result.sums) + tile_exp(scores, n, maximum));
         }
+    }
 }
 
 static void add_values(const struct split *p, const struct tile *t, const struct tile *next) {

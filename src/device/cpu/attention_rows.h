@@ -16,9 +16,9 @@ enum {
 
 /* scores[g][r][j] = scale * q[g][r] . k[at[j]][g], for KV heads g and a few rows r of q. Keys are whole vectors. */
 struct scored {
-    float *scores; /* [heads][, KEYS]; `rows` rows are between those of two heads, also of q */
-    const void *q; /* [heads][, dim], padded with zeros to whole TILE_COLS */
-    const char *k;
+    float *scores;     /* [heads, rows, KEYS], from the first of a few rows on */
+    const void *q;     /* [heads, rows, dim], the same; dim is padded with zeros to whole TILE_COLS */
+    const char *k;     /* rows with all heads */
     const int64_t *at; /* [keys], in bytes */
     const char *ahead; /* what to prefetch: these rows of another tensor; NULL: nothing */
     int64_t keys, heads, rows, dim;
@@ -28,32 +28,33 @@ struct scored {
 typedef void score_function(const struct scored *a);
 
 /* Keys whose sums with R rows are in registers at the same time. */
-#define SCORE_BLOCK(R) (TILE_LANES == 16 || (R) <= 2 ? 4 : 2)
-enum { SCORE_BLOCKS = TILE_LANES / 2 }; /* maximum blocks of TILE_LANES keys */
+#define SCORE_BLOCK(R) (TILE_LANES == 16 ? ((R) <= 2 ? 8 : 4) : (R) > 2 ? 2 : (R) == 2 || TILE_LANES == 4 ? 4 : 8)
+enum { SCORE_SUMS = 16, SCORE_BLOCKS = TILE_LANES / 2 }; /* maximum sums of a block, and blocks of TILE_LANES keys */
 
-/* Block s of B keys has keys s, s + TILE_LANES / B, ... Their sums [B, R] become part[r][s], with lanes of all keys of
- * the block. */
+/* Folds the sums [B, R] of block s into part[r][s]. Block s has keys s, s + TILE_LANES / B, ... */
 static inline __attribute__((always_inline)) void fold_block(int R, int B, tile_vector part[SCORE_ROWS][SCORE_BLOCKS],
-                                                             int s, tile_vector *sum) {
+                                                             int s, const tile_vector *sum) {
 #pragma GCC unroll 4
     for (int r = 0; r < R; r++) {
-        if (B == 4) {
-            sum[r] = tile_fold(sum[r], sum[2 * R + r], TILE_LANES / 2);
-            sum[R + r] = tile_fold(sum[R + r], sum[3 * R + r], TILE_LANES / 2);
-            part[r][s] = tile_fold(sum[r], sum[R + r], TILE_LANES / 4);
-        } else {
-            part[r][s] = tile_fold(sum[r], sum[R + r], TILE_LANES / 2);
-        }
+        tile_vector x[8];
+#pragma GCC unroll 8
+        for (int o = 0; o < B; o++) x[o] = sum[o * R + r];
+        int half = TILE_LANES;
+        if (B >= 8) tile_fold_pairs(x, 4, half /= 2);
+        if (B >= 4) tile_fold_pairs(x, 2, half /= 2);
+        tile_fold_pairs(x, 1, half / 2);
+        part[r][s] = x[0];
     }
 }
 
-static inline __attribute__((always_inline)) void fold_blocks(int R, int B, float *scores, float scale,
+/* Folds all blocks into one vector of scores per row. */
+static inline __attribute__((always_inline)) void fold_blocks(int R, int blocks, float *scores, float scale,
                                                               tile_vector part[SCORE_ROWS][SCORE_BLOCKS]) {
 #pragma GCC unroll 4
     for (int r = 0; r < R; r++) {
-        if (TILE_LANES / B >= 8) tile_fold_all(part[r], 4);
-        if (TILE_LANES / B >= 4) tile_fold_all(part[r], 2);
-        if (TILE_LANES / B >= 2) tile_fold_all(part[r], 1);
+        if (blocks >= 8) tile_fold_all(part[r], 4);
+        if (blocks >= 4) tile_fold_all(part[r], 2);
+        if (blocks >= 2) tile_fold_all(part[r], 1);
         tile_store(scores + r * KEYS, part[r][0] * scale);
     }
 }
@@ -62,31 +63,33 @@ static inline __attribute__((always_inline)) void fold_blocks(int R, int B, floa
 static inline __attribute__((always_inline)) void score_prefetch(int B, const char *ahead, const int64_t *at, int s,
                                                                  int64_t bytes) {
     for (int64_t i = 0; i < bytes && ahead; i += 64)
-#pragma GCC unroll 4
+#pragma GCC unroll 8
         for (int o = 0; o < B; o++) __builtin_prefetch(ahead + at[s + o * (TILE_LANES / B)] + i);
 }
 
-static inline __attribute__((always_inline)) void score_vector(int R, dtype type, const struct scored *a, int64_t j,
-                                                               int64_t g) {
+/* R rows with the keys [j, j + TILE_LANES) of head g. */
+static inline __attribute__((always_inline)) void score_vector(int R, dtype type, const struct scored *a, int64_t dim,
+                                                               int64_t j, int64_t g) {
     const int B = SCORE_BLOCK(R), blocks = TILE_LANES / B;
-    int64_t dim = a->dim, row = tile_round(dim, TILE_COLS), slice = g * dim * tile_element_bytes(type);
+    int64_t row = tile_round(dim, TILE_COLS), slice = g * dim * tile_element_bytes(type);
     const float *q = (const float *)a->q + g * a->rows * row;
     const char *k = a->k + slice, *ahead = a->ahead ? a->ahead + slice : NULL;
     const int64_t *at = a->at + j;
     tile_vector part[SCORE_ROWS][SCORE_BLOCKS];
 #pragma GCC unroll 4
     for (int s = 0; s < blocks; s++) {
-        tile_vector sum[4 * SCORE_ROWS] = {0};
+        tile_vector sum[SCORE_SUMS] = {0};
         int64_t i = 0;
         score_prefetch(B, ahead, at, s, dim * tile_element_bytes(type));
         for (; i + TILE_LANES <= dim; i += TILE_LANES)
-#pragma GCC unroll 4
+#pragma GCC unroll 8
             for (int o = 0; o < B; o++) {
                 tile_vector key = tile_load_as(k + at[s + o * blocks], type, i);
 #pragma GCC unroll 4
                 for (int r = 0; r < R; r++) sum[o * R + r] += tile_load(q + r * row + i) * key;
             }
-#pragma GCC unroll 4
+            /* Also this loop is unrolled: an index that is not constant would move the sums to memory. */
+#pragma GCC unroll 8
         for (int o = 0; o < B && i < dim; o++) {
             tile_vector key = tile_load_some(k + at[s + o * blocks], type, i, dim - i);
 #pragma GCC unroll 4
@@ -94,13 +97,22 @@ static inline __attribute__((always_inline)) void score_vector(int R, dtype type
         }
         fold_block(R, B, part, s, sum);
     }
-    fold_blocks(R, B, a->scores + g * a->rows * KEYS + j, a->scale, part);
+    fold_blocks(R, blocks, a->scores + g * a->rows * KEYS + j, a->scale, part);
 }
 
+/* All keys and heads, in the order of memory. */
+static inline __attribute__((always_inline)) void score_rows(int R, dtype type, const struct scored *a, int64_t dim) {
+    for (int64_t j = 0; j < a->keys; j += TILE_LANES)
+        for (int64_t g = 0; g < a->heads; g++) score_vector(R, type, a, dim, j, g);
+}
+
+/* The most frequent head_dim is a constant, so that its loops are unrolled and q stays in registers. */
 #define SCORE(R, name, type)                                                                                           \
     static void score_##R##_##name(const struct scored *a) {                                                           \
-        for (int64_t j = 0; j < a->keys; j += TILE_LANES)                                                              \
-            for (int64_t g = 0; g < a->heads; g++) score_vector(R, type, a, j, g);                                     \
+        if (a->dim == 64)                                                                                              \
+            score_rows(R, type, a, 64);                                                                                \
+        else                                                                                                           \
+            score_rows(R, type, a, a->dim);                                                                            \
     }
 #define SCORES(name, type) SCORE(1, name, type) SCORE(2, name, type) SCORE(3, name, type) SCORE(4, name, type)
 #define SCORES_OF(name)                                                                                                \
@@ -116,52 +128,58 @@ static score_function *const score_kinds[DTYPE_COUNT][SCORE_ROWS] = {
 
 #if defined(__AVX512F__)
 
-/* The same for q and keys in bf16 by AVX512_BF16: two products per lane, exact before they are added. */
+/* The same for q and keys in bf16 by AVX512_BF16: two products per lane, which are not rounded before they are
+ * added. */
 #define BF16_CODE __attribute__((target("avx512bf16")))
 
+static inline BF16_CODE __attribute__((always_inline)) void add_bf16(int R, __m512 *sum, const uint16_t *q, int64_t row,
+                                                                     __m512i key) {
+#pragma GCC unroll 4
+    for (int r = 0; r < R; r++)
+        sum[r] = _mm512_dpbf16_ps(sum[r], (__m512bh)_mm512_loadu_si512(q + r * row), (__m512bh)key);
+}
+
 static inline BF16_CODE __attribute__((always_inline)) void score_vector_of_bf16(int R, const struct scored *a,
-                                                                                 int64_t j, int64_t g) {
+                                                                                 int64_t dim, int64_t j, int64_t g) {
     const int B = SCORE_BLOCK(R), blocks = TILE_LANES / B;
-    int64_t dim = a->dim, row = tile_round(dim, TILE_COLS), slice = g * dim * 2;
+    int64_t row = tile_round(dim, TILE_COLS), slice = g * dim * 2;
     const uint16_t *q = (const uint16_t *)a->q + g * a->rows * row;
     const char *k = a->k + slice, *ahead = a->ahead ? a->ahead + slice : NULL;
     const int64_t *at = a->at + j;
     tile_vector part[SCORE_ROWS][SCORE_BLOCKS];
 #pragma GCC unroll 4
     for (int s = 0; s < blocks; s++) {
-        __m512 wide[4 * SCORE_ROWS] = {{0}};
-        tile_vector sum[4 * SCORE_ROWS];
+        __m512 wide[SCORE_SUMS] = {{0}};
+        tile_vector sum[SCORE_SUMS];
         int64_t i = 0;
         score_prefetch(B, ahead, at, s, dim * 2);
         for (; i + TILE_COLS <= dim; i += TILE_COLS)
-#pragma GCC unroll 4
-            for (int o = 0; o < B; o++) {
-                __m512i key = _mm512_loadu_si512(k + at[s + o * blocks] + i * 2);
-#pragma GCC unroll 4
-                for (int r = 0; r < R; r++)
-                    wide[o * R + r] =
-                        _mm512_dpbf16_ps(wide[o * R + r], (__m512bh)_mm512_loadu_si512(q + r * row + i), (__m512bh)key);
-            }
+#pragma GCC unroll 8
+            for (int o = 0; o < B; o++)
+                add_bf16(R, wide + o * R, q + i, row, _mm512_loadu_si512(k + at[s + o * blocks] + i * 2));
         __mmask32 some = (__mmask32)(((uint64_t)1 << (dim - i)) - 1);
-#pragma GCC unroll 4
-        for (int o = 0; o < B && i < dim; o++) {
-            __m512i key = _mm512_maskz_loadu_epi16(some, k + at[s + o * blocks] + i * 2);
-#pragma GCC unroll 4
-            for (int r = 0; r < R; r++)
-                wide[o * R + r] =
-                    _mm512_dpbf16_ps(wide[o * R + r], (__m512bh)_mm512_loadu_si512(q + r * row + i), (__m512bh)key);
-        }
+#pragma GCC unroll 8
+        for (int o = 0; o < B && i < dim; o++)
+            add_bf16(R, wide + o * R, q + i, row, _mm512_maskz_loadu_epi16(some, k + at[s + o * blocks] + i * 2));
 #pragma GCC unroll 16
         for (int o = 0; o < B * R; o++) sum[o] = (tile_vector)wide[o];
         fold_block(R, B, part, s, sum);
     }
-    fold_blocks(R, B, a->scores + g * a->rows * KEYS + j, a->scale, part);
+    fold_blocks(R, blocks, a->scores + g * a->rows * KEYS + j, a->scale, part);
+}
+
+static inline BF16_CODE __attribute__((always_inline)) void score_rows_of_bf16(int R, const struct scored *a,
+                                                                               int64_t dim) {
+    for (int64_t j = 0; j < a->keys; j += TILE_LANES)
+        for (int64_t g = 0; g < a->heads; g++) score_vector_of_bf16(R, a, dim, j, g);
 }
 
 #define SCORE_OF_BF16(R)                                                                                               \
     static BF16_CODE void score_##R##_bf16_bf16(const struct scored *a) {                                              \
-        for (int64_t j = 0; j < a->keys; j += TILE_LANES)                                                              \
-            for (int64_t g = 0; g < a->heads; g++) score_vector_of_bf16(R, a, j, g);                                   \
+        if (a->dim == 64)                                                                                              \
+            score_rows_of_bf16(R, a, 64);                                                                              \
+        else                                                                                                           \
+            score_rows_of_bf16(R, a, a->dim);                                                                          \
     }
 SCORE_OF_BF16(1)
 SCORE_OF_BF16(2)
@@ -194,7 +212,10 @@ struct ahead {
 };
 
 static inline __attribute__((always_inline)) void prefetch_next(struct ahead *a, int64_t bytes) {
-    for (int64_t b = 0; b < bytes; b += 64) __builtin_prefetch(a->rows + a->at[a->row] + a->byte + b);
+    const char *at = a->rows + a->at[a->row] + a->byte;
+#pragma GCC unroll 4
+    for (int64_t b = 0; b < bytes; b += 64)
+        if (bytes >= 64 || (a->byte & 63) == 0) __builtin_prefetch(at + b);
     a->byte += bytes;
     if (a->byte < a->row_bytes) return;
     a->byte = 0;
@@ -241,16 +262,19 @@ static inline __attribute__((always_inline)) void add_columns(int R, int C, dtyp
         }
 }
 
-/* The last columns from i on, at most TILE_LANES. */
-static inline __attribute__((always_inline)) void add_last_columns(int R, dtype type, const struct weighted *a,
-                                                                   int64_t i) {
+/* At most TILE_LANES columns from i on. */
+static inline __attribute__((always_inline)) void add_column_vector(int R, dtype type, const struct weighted *a,
+                                                                    int64_t i) {
     tile_vector sum[8] = {0};
+    struct ahead ahead = *a->ahead;
     for (int64_t j = 0; j < a->keys; j++) {
         const char *v = a->v + a->at[j];
+        prefetch_next(&ahead, TILE_LANES * tile_element_bytes(type));
         tile_vector part = i + TILE_LANES <= a->dim ? tile_load_as(v, type, i) : tile_load_some(v, type, i, a->dim - i);
 #pragma GCC unroll 8
         for (int r = 0; r < R; r++) sum[r] += a->weights[r * KEYS + j] * part;
     }
+    *a->ahead = ahead;
 #pragma GCC unroll 8
     for (int r = 0; r < R; r++) {
         float *to = a->out + r * a->record + i;
@@ -260,11 +284,11 @@ static inline __attribute__((always_inline)) void add_last_columns(int R, dtype 
 
 /* out[r] += sum over j of weights[r][j] v[at[j]] */
 static inline __attribute__((always_inline)) void add_rows(int R, dtype type, const struct weighted *a) {
-    const int C = R <= (TILE_LANES == 16 ? 4 : 2) ? 2 : 1;
+    const int registers = TILE_LANES == 16 ? 16 : 8;
     int64_t i = 0;
-    for (; i + C * TILE_COLS <= a->dim; i += C * TILE_COLS) add_columns(R, C, type, a, i);
-    for (; i + TILE_COLS <= a->dim; i += TILE_COLS) add_columns(R, 1, type, a, i);
-    for (; i < a->dim; i += TILE_LANES) add_last_columns(R, type, a, i);
+    for (; 4 * R <= registers && i + 2 * TILE_COLS <= a->dim; i += 2 * TILE_COLS) add_columns(R, 2, type, a, i);
+    for (; 2 * R <= registers && i + TILE_COLS <= a->dim; i += TILE_COLS) add_columns(R, 1, type, a, i);
+    for (; i < a->dim; i += TILE_LANES) add_column_vector(R, type, a, i);
 }
 
 typedef void value_function(const struct weighted *a);

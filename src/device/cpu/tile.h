@@ -137,8 +137,7 @@ static inline tile_quad tile_larger(tile_quad a, tile_quad b) {
     return (tile_quad)(((tile_quad_bits)a & larger) | ((tile_quad_bits)b & ~larger));
 }
 
-/* The largest of x[0..n), and the sum; n is a whole number of vectors. A NaN may be missed as the largest, but is in
- * the sum. */
+/* The largest of x[0..n); n is a whole number of vectors. A NaN may be missed. */
 static inline float tile_largest(const float *x, int64_t n) {
     tile_vector so_far = tile_load(x);
     for (int64_t i = TILE_LANES; i < n; i += TILE_LANES) {
@@ -196,9 +195,14 @@ static inline __attribute__((always_inline)) tile_vector tile_fold(tile_vector a
 #endif
 }
 
-static inline __attribute__((always_inline)) void tile_fold_all(tile_vector *x, int half) {
+/* The first n of x: tile_fold() of it and the vector n behind it. */
+static inline __attribute__((always_inline)) void tile_fold_pairs(tile_vector *x, int n, int half) {
 #pragma GCC unroll 8
-    for (int i = 0; i < half; i++) x[i] = tile_fold(x[i], x[i + half], half);
+    for (int i = 0; i < n; i++) x[i] = tile_fold(x[i], x[i + n], half);
+}
+
+static inline __attribute__((always_inline)) void tile_fold_all(tile_vector *x, int half) {
+    tile_fold_pairs(x, half, half);
 }
 
 /* Lane i is tile_sum(x[i]). Destroys x [TILE_LANES]. (gcc 12 keeps x in registers only without a loop over halves.) */
@@ -212,12 +216,6 @@ static inline __attribute__((always_inline)) tile_vector tile_sums(tile_vector *
 
 static inline int64_t tile_round(int64_t n, int64_t multiple) {
     return (n + multiple - 1) / multiple * multiple;
-}
-
-static inline float tile_sum_of(const float *x, int64_t n) {
-    tile_vector sum = tile_load(x);
-    for (int64_t i = TILE_LANES; i < n; i += TILE_LANES) sum += tile_load(x + i);
-    return tile_sum(sum);
 }
 
 /* Whether some of x[0..n) is larger than `limit`; n is a whole number of vectors. A NaN is not. */
