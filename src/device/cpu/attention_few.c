@@ -81,10 +81,11 @@ static void tile_begin(struct tile *t, const struct split *p, int64_t key, int64
     for (int64_t j = 0; j < t->keys; j += run) {
         run = attention_run(&p->head, key + j, t->keys - j);
         row = attention_row(&p->head, key + j);
-        for (int64_t i = 0; i < run; i++) t->row[j + i] = row + i, t->at[j + i] = (row + i) * row_bytes;
+        for (int64_t i = 0; i < run; i++) t->at[j + i] = (row + i) * row_bytes;
+        for (int64_t i = 0; i < run && t->k.type == DTYPE_KV_INT8; i++) t->row[j + i] = row + i;
         row += run - 1;
     }
-    for (int64_t j = t->keys; j < KEYS; j++) t->at[j] = row * row_bytes;
+    for (int64_t j = t->keys; j < p->f->tile_keys; j++) t->at[j] = row * row_bytes;
 }
 
 /* The part of each row that belongs to a KV head. */

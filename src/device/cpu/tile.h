@@ -243,11 +243,12 @@ static inline tile_vector tile_exp(float *x, int64_t n, float maximum) {
         __m512 whole = _mm512_fmadd_ps(at, _mm512_set1_ps(0x1.715476p+0f), round) - round;
         __m512 r = _mm512_fnmadd_ps(whole, _mm512_set1_ps(0x1.62e4p-1f), at);
         r = _mm512_fnmadd_ps(whole, _mm512_set1_ps(0x1.7f7d1cp-20f), r);
-        __m512 p = _mm512_fmadd_ps(_mm512_set1_ps(0x1.6a2352p-10f), r, _mm512_set1_ps(0x1.123a6cp-7f));
-        p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.5558f4p-5f));
-        p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.55549p-3f));
-        p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.fffffcp-2f));
-        p = _mm512_fmadd_ps(p * r, r, r) + _mm512_set1_ps(1.0f);
+        __m512 square = r * r;
+        __m512 upper = _mm512_fmadd_ps(_mm512_set1_ps(0x1.6a2352p-10f), r, _mm512_set1_ps(0x1.123a6cp-7f));
+        __m512 lower = _mm512_fmadd_ps(_mm512_set1_ps(0x1.55549p-3f), r, _mm512_set1_ps(0x1.fffffcp-2f));
+        upper = _mm512_fmadd_ps(upper, r, _mm512_set1_ps(0x1.5558f4p-5f));
+        __m512 p = _mm512_fmadd_ps(upper, square, lower);
+        p = _mm512_fmadd_ps(p, square, r) + _mm512_set1_ps(1.0f);
         p = _mm512_scalef_ps(p, whole);
         _mm512_storeu_ps(x + i, p);
         sum += p;
