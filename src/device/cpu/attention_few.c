@@ -71,11 +71,11 @@ static float *weights_of(const struct split *p, int64_t kv_head) {
 }
 
 static void tile_begin(struct tile *t, const struct split *p, int64_t key, int64_t end) {
-    t->key = key, t->keys = 0;
-    if (key >= end) return;
     const struct op_attention *a = p->f->a;
     bool past = key < p->head.sequence->past;
+    t->key = key, t->keys = 0;
     t->k = past ? a->past.k : a->k, t->v = past ? a->past.v : a->v;
+    if (key >= end) return;
     t->keys = attention_tile_end(&p->head, key, end, p->f->tile_keys) - key;
     int64_t row_bytes = (int64_t)dtype_row_bytes(t->k.type, t->k.cols), row = 0, run;
     for (int64_t j = 0; j < t->keys; j += run) {
@@ -85,7 +85,7 @@ static void tile_begin(struct tile *t, const struct split *p, int64_t key, int64
         for (int64_t i = 0; i < run && t->k.type == DTYPE_KV_INT8; i++) t->row[j + i] = row + i;
         row += run - 1;
     }
-    for (int64_t j = t->keys; j < p->f->tile_keys; j++) t->at[j] = row * row_bytes;
+    for (int64_t j = t->keys; j % TILE_LANES != 0; j++) t->at[j] = row * row_bytes;
 }
 
 /* The part of each row that belongs to a KV head. */
@@ -163,8 +163,8 @@ static void softmax_tile(const struct split *p, const struct tile *t) {
 static void add_values(const struct split *p, const struct tile *t, const struct tile *next) {
     const struct few *f = p->f;
     int64_t kv_heads = f->a->kv_heads;
-    struct ahead ahead = {t->v.data, t->at, (int64_t)dtype_row_bytes(t->v.type, t->v.cols), 0, 0};
-    if (next->keys > 0) ahead.rows = next->k.data, ahead.at = next->at;
+    struct ahead ahead = {
+        next->k.data, next->at, next->keys, (int64_t)dtype_row_bytes(next->k.type, next->k.cols), 0, 0};
     for (int64_t g = 0; g < kv_heads; g++) {
         struct weighted a = {.out = result_of(f, p->sequence, p->split, g, 0).values,
                              .weights = weights_of(p, g),

@@ -206,20 +206,28 @@ static inline void multiply_columns(float *x, int64_t rows, const float *scales,
 
 /* Rows that are prefetched bit by bit, in memory order, while others are used. */
 struct ahead {
-    const char *rows;
-    const int64_t *at;            /* in bytes */
-    int64_t row_bytes, row, byte; /* the next to prefetch */
+    const char *base;
+    const int64_t *at; /* [rows], in bytes */
+    int64_t rows, row_bytes;
+    int64_t row, byte; /* the next to prefetch */
 };
 
 static inline __attribute__((always_inline)) void prefetch_next(struct ahead *a, int64_t bytes) {
-    const char *at = a->rows + a->at[a->row] + a->byte;
+    if (a->row >= a->rows) return;
+    const char *at = a->base + a->at[a->row] + a->byte;
 #pragma GCC unroll 4
-    for (int64_t b = 0; b < bytes; b += 64)
-        if (bytes >= 64 || (a->byte & 63) == 0) __builtin_prefetch(at + b);
+    for (int64_t b = 0; b < bytes; b += 64) __builtin_prefetch(at + b);
     a->byte += bytes;
     if (a->byte < a->row_bytes) return;
     a->byte = 0;
     a->row++;
+}
+
+/* For each key, columns [i, i + n) are used, and as many bytes are prefetched: none for columns that begin inside of a
+ * cache line. */
+static inline __attribute__((always_inline)) int64_t ahead_bytes(dtype type, int64_t i, int64_t n) {
+    int64_t bytes = n * tile_element_bytes(type);
+    return i * tile_element_bytes(type) % 64 != 0 ? 0 : bytes > 64 ? bytes : 64;
 }
 
 /* R rows of results, `record` floats apart, and of weights, KEYS floats apart. */
@@ -237,8 +245,9 @@ static inline __attribute__((always_inline)) void add_columns(int R, int C, dtyp
                                                               int64_t i) {
     tile_vector sum[16][2] = {0};
     struct ahead ahead = *a->ahead;
+    int64_t bytes = ahead_bytes(type, i, C * TILE_COLS);
     for (int64_t j = 0; j < a->keys; j++) {
-        prefetch_next(&ahead, C * TILE_COLS * tile_element_bytes(type));
+        if (bytes > 0) prefetch_next(&ahead, bytes);
 #pragma GCC unroll 2
         for (int c = 0; c < C; c++) {
             tile_vector part[2];
@@ -267,9 +276,10 @@ static inline __attribute__((always_inline)) void add_column_vector(int R, dtype
                                                                     int64_t i) {
     tile_vector sum[8] = {0};
     struct ahead ahead = *a->ahead;
+    int64_t bytes = ahead_bytes(type, i, TILE_LANES);
     for (int64_t j = 0; j < a->keys; j++) {
         const char *v = a->v + a->at[j];
-        prefetch_next(&ahead, TILE_LANES * tile_element_bytes(type));
+        if (bytes > 0) prefetch_next(&ahead, bytes);
         tile_vector part = i + TILE_LANES <= a->dim ? tile_load_as(v, type, i) : tile_load_some(v, type, i, a->dim - i);
 #pragma GCC unroll 8
         for (int r = 0; r < R; r++) sum[r] += a->weights[r * KEYS + j] * part;
