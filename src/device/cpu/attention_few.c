@@ -17,7 +17,7 @@ struct few {
     const struct op_attention *a;
     int64_t splits, rows, dim;                  /* dim: head_dim, padded to TILE_COLS */
     int64_t record;                             /* floats of a struct result */
-    int64_t tile_keys;                          /* maximum keys of a tile */
+    int64_t past_keys, new_keys;                /* maximum keys of a tile of past rows, and of new ones */
     bool bf16;                                  /* bf16 keys are multiplied by queries in bf16 */
     float *queries, *sink_queries;              /* [sequences, kv_heads, rows, dim] */
     uint16_t *bf16_queries, *bf16_sink_queries; /* the same */
@@ -76,7 +76,7 @@ static void tile_begin(struct tile *t, const struct split *p, int64_t key, int64
     t->key = key, t->keys = 0;
     t->k = past ? a->past.k : a->k, t->v = past ? a->past.v : a->v;
     if (key >= end) return;
-    t->keys = attention_tile_end(&p->head, key, end, p->f->tile_keys) - key;
+    t->keys = attention_tile_end(&p->head, key, end, past ? p->f->past_keys : p->f->new_keys) - key;
     int64_t row_bytes = (int64_t)dtype_row_bytes(t->k.type, t->k.cols), row = 0, run;
     for (int64_t j = 0; j < t->keys; j += run) {
         run = attention_run(&p->head, key + j, t->keys - j);
@@ -300,10 +300,10 @@ static void run(device *d, struct few *f) {
     for (int64_t i = 0; i < sequences && f->splits > 1; i++) join_sequence(f, i);
 }
 
-/* Whole vectors of keys that fit into TILE_BYTES. */
-static int64_t tile_keys(const struct op_attention *a) {
-    view k = a->past.k.data ? a->past.k : a->k;
-    int64_t keys = TILE_BYTES / (2 * (int64_t)dtype_row_bytes(k.type, (int64_t)a->kv_heads * a->head_dim));
+/* Whole vectors of keys that fit into TILE_BYTES with their values. */
+static int64_t tile_keys(view k) {
+    if (!k.data) return 0;
+    int64_t keys = TILE_BYTES / (2 * (int64_t)dtype_row_bytes(k.type, k.cols));
     return keys > KEYS ? KEYS : keys < TILE_LANES ? TILE_LANES : keys / TILE_LANES * TILE_LANES;
 }
 
@@ -320,7 +320,7 @@ int CPU_ENTRY(attention_few)(device *d, const struct op_attention *a) {
     struct few f = {.a = a, .rows = max_queries * group, .dim = tile_round(a->head_dim, TILE_COLS)};
     f.record = f.dim + 2 * TILE_LANES; /* whole vectors */
     f.bf16 = state->level == CPU_AVX512_BF16 && a->q.type == DTYPE_BF16;
-    f.tile_keys = tile_keys(a);
+    f.past_keys = tile_keys(a->past.k), f.new_keys = tile_keys(a->k);
     int64_t worth = (keys + MIN_SPLIT_KEYS - 1) / MIN_SPLIT_KEYS, wanted = 4 * parts / a->sequences.rows;
     f.splits = wanted < worth ? wanted : worth;
     if (f.splits < 1 || parts == 1 || d->invariant_rows)
