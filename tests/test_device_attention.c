@@ -52,6 +52,16 @@ static const struct attention_case cases[] = {
     {8, 1, 64, false, 300, 16, false, 2, {{1, 1, 0, 801, 0, 0}, {1, 1, 0, 5, 0, 0}}},
     {8, 1, 64, false, 0, 16, false, 3, {{1, 1, 0, 41, 0, 0}, {1, 1, 0, 16, 0, 0}, {2, 2, 0, 3, 0, 0}}},
     {8, 2, 120, true, 0, 16, false, 2, {{1, 1, 0, 50, 0, 0}, {1, 1, 0, 0, 0, 0}}},
+    /* decoding: 1 to 8 rows per KV head, whole and partial tiles, sizes that are not whole vectors */
+    {4, 4, 64, false, 0, 16, false, 2, {{1, 1, 0, 128, 0, 0}, {1, 1, 0, 47, 0, 0}}},
+    {4, 2, 33, false, 0, 16, false, 3, {{1, 1, 0, 300, 0, 0}, {2, 2, 0, 64, 0, 0}, {1, 150, 149, 0, 0, 0}}},
+    {9, 3, 64, false, 0, 16, false, 2, {{1, 1, 0, 515, 0, 0}, {2, 2, 0, 96, 0, 0}}},
+    {9, 3, 64, false, 70, 16, true, 2, {{1, 1, 0, 300, 4, 3}, {2, 2, 0, 200, 20, 0}}},
+    {8, 2, 64, true, 100, 16, false, 2, {{1, 1, 0, 333, 0, 0}, {2, 2, 0, 130, 0, 0}}},
+    {10, 2, 100, false, 0, 8, false, 1, {{1, 1, 0, 150, 0, 0}}},
+    {12, 2, 72, true, 0, 16, false, 2, {{1, 1, 0, 90, 0, 0}, {1, 1, 0, 17, 0, 0}}},
+    {7, 1, 24, false, 33, 4, false, 2, {{1, 1, 0, 99, 0, 0}, {1, 1, 0, 3, 0, 0}}},
+    {2, 2, 1, false, 0, 16, false, 1, {{1, 1, 0, 100, 0, 0}}},
 };
 enum { CASES = sizeof cases / sizeof *cases, DEAD_ROWS = 3 };
 
@@ -499,6 +509,67 @@ static void test_attention_backward(void **state) {
     check_everywhere(check_attention_backward);
 }
 
+/* Sequences of one query and two keys, with scores 0 and x: the result is the second weight, exp(x) / (1 + exp(x)),
+ * within a few roundings also where it is tiny. exp is off by at most 1.1 units in the last place (test_exp()), which
+ * are 2.2 roundings each in the numerator and in the sum; the sum, its inverse, and the product with it round once. */
+static void check_weights(device *d) {
+    enum { COUNT = 600 };
+    view q = tensor(COUNT, 1, DTYPE_F32), k = tensor(2 * COUNT, 1, DTYPE_F32), v = tensor(2 * COUNT, 1, DTYPE_F32);
+    view sequences = tensor(COUNT, sizeof(attention_sequence), DTYPE_U8), out = tensor(COUNT, 1, DTYPE_F32);
+    for (int32_t i = 0; i < COUNT; i++) {
+        float x = i == 0 ? NAN : i == 1 ? -INFINITY : -0.19f * (float)(i - 2);
+        ((attention_sequence *)sequences.data)[i] = (attention_sequence){i, 1, 2 * i, 2, 1, 0, 0, 0};
+        set_element(q, i, 1);
+        ((float *)k.data)[2 * i] = 0, ((float *)k.data)[2 * i + 1] = x;
+        ((float *)v.data)[2 * i] = 0, ((float *)v.data)[2 * i + 1] = 1;
+    }
+    struct op_attention a = {.q = q, .k = k, .v = v, .out = out, .sequences = sequences, .max_q_rows = 1};
+    a.max_kv_rows = 2, a.heads = a.kv_heads = a.head_dim = 1, a.scale = 1;
+    RUN(d, attention, a);
+    assert_true(isnan(((float *)out.data)[0]));
+    for (int64_t i = 1; i < COUNT; i++) {
+        double weight = exp((double)((float *)k.data)[2 * i + 1]);
+        check_near("weight", out, i, weight / (1 + weight), 8 * F32_EPSILON * weight + 0x1p-149);
+    }
+    release_tensors();
+}
+
+/* With invariant rows, a sequence has the same bits alone and beside others. */
+static void check_invariant(device *d) {
+    if (!d->has_invariant_rows) return;
+    d->invariant_rows = true;
+    for (int i = 0; i < CASES; i++)
+        for (int types = 0; types < TYPES && cases[i].page_rows > 0; types++) {
+            struct attention_run *r = make_run(&cases[i], types_of[types].compute, types_of[types].past);
+            if (types_of[types].past != DTYPE_KV_INT8 || (d->formats.attention & DTYPE_BIT(DTYPE_KV_INT8))) {
+                struct op_attention a = r->a;
+                RUN(d, attention, a);
+                view together = copy_tensor(a.out);
+                for (int64_t s = 0; s < r->a.sequences.rows; s++) {
+                    a.sequences = view_rows(r->a.sequences, s, 1);
+                    a.past = r->a.past;
+                    a.past.table = view_rows(r->a.past.table, s, 1);
+                    if (cases[i].sequence[s].past == 0) a.past = (struct kv_pages){.k = ABSENT};
+                    RUN(d, attention, a);
+                }
+                check_same_bits("a sequence alone", together, a.out);
+            }
+            release_tensors();
+            free_run(r);
+        }
+    d->invariant_rows = false;
+}
+
+static void test_weights(void **state) {
+    (void)state;
+    check_everywhere(check_weights);
+}
+
+static void test_invariant(void **state) {
+    (void)state;
+    check_everywhere(check_invariant);
+}
+
 static void test_too_wide(void **state) {
     (void)state;
     device d;
@@ -512,7 +583,8 @@ static void test_too_wide(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_exp),       cmocka_unit_test(test_reference),          cmocka_unit_test(test_too_wide),
-        cmocka_unit_test(test_attention), cmocka_unit_test(test_attention_backward),
+        cmocka_unit_test(test_attention), cmocka_unit_test(test_attention_backward), cmocka_unit_test(test_weights),
+        cmocka_unit_test(test_invariant),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

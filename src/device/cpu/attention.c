@@ -63,8 +63,7 @@ static void softmax_row(struct block *b, int64_t r, float *scores, struct cpu_ra
     float *row = scores + columns.begin, *o = b->o + r * padded_dim;
     int64_t n = columns.end - columns.begin;
     float factor = attention_rescale(&b->maximum[r], tile_largest(row, n)), maximum = b->maximum[r];
-    for (int64_t c = 0; c < n; c++) row[c] = cpu_exp(row[c] - maximum);
-    b->sum[r] = b->sum[r] * factor + tile_sum_of(row, n);
+    b->sum[r] = b->sum[r] * factor + tile_sum(tile_exp(row, n, maximum));
     if (factor != 1.0f)
         for (int64_t c = 0; c < padded_dim; c++) o[c] *= factor;
 }

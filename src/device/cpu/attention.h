@@ -72,6 +72,12 @@ static inline int64_t attention_past_row(const struct attention_head *head, int6
 /* `what` selects keys or values. */
 enum attention_what { ATTENTION_K, ATTENTION_V };
 
+/* The row of key u of the list: of past.k and past.v, or of k and v. */
+static inline int64_t attention_row(const struct attention_head *head, int64_t u) {
+    int64_t past = head->sequence->past;
+    return u < past ? attention_past_row(head, u) : head->sequence->kv_row + u - past;
+}
+
 /* Key u of the list, at the KV head. */
 struct attention_key {
     const void *data;
@@ -84,16 +90,20 @@ static inline struct attention_key attention_key(const struct attention_head *he
     const struct op_attention *a = head->a;
     bool past = u < head->sequence->past;
     view from = what == ATTENTION_K ? (past ? a->past.k : a->k) : past ? a->past.v : a->v;
-    int64_t row = past ? attention_past_row(head, u) : head->sequence->kv_row + u - head->sequence->past;
+    int64_t row = attention_row(head, u);
     struct attention_key key = {cpu_at(from, row, head->kv_head * head->dim), from.type, NULL};
     if (from.type == DTYPE_KV_INT8) key.scale = (const float *)from.scales + row * a->kv_heads + head->kv_head;
     return key;
 }
 
-/* Whether key u of the list is in the row behind that of key u - 1. */
-static inline bool attention_key_follows(const struct attention_head *head, int64_t u) {
-    int64_t sinks = head->sequence->sinks, at = u < sinks ? u : u + head->sequence->skip - sinks;
-    return u < head->sequence->past && u != sinks && (at & (head->a->past.page_rows - 1)) != 0;
+/* The number of keys from key u of the list on, at most `limit`, whose rows follow one another in memory. */
+static inline int64_t attention_run(const struct attention_head *head, int64_t u, int64_t limit) {
+    int64_t sinks = head->sequence->sinks, past = head->sequence->past, page_rows = head->a->past.page_rows;
+    if (u >= past) return limit;
+    int64_t at = u < sinks ? u : u + head->sequence->skip - sinks, run = page_rows - (at & (page_rows - 1));
+    if (u < sinks && sinks - u < run) run = sinks - u;
+    if (past - u < run) run = past - u;
+    return run < limit ? run : limit;
 }
 
 /* Keys or values [begin, end) as rows of f32, padded_dim apart, padded with zeros; padded to whole TILE_COLS with
@@ -118,14 +128,19 @@ static inline void attention_columns(float *out, const struct attention_head *he
     }
 }
 
+/* Row r of the head's queries, or of a tensor of the same layout. */
+static inline const void *attention_query(const struct attention_head *head, view from, int64_t r) {
+    int64_t i = head->sequence->q_row + r / head->group, h = head->kv_head * head->group + r % head->group;
+    return cpu_at(from, i, h * head->dim);
+}
+
 /* Rows [row, row + rows) of the head's queries (or of a tensor of the same layout) times `factor`, as in
  * attention_rows(); padded with zeros to `padded_rows`. */
 static inline void attention_queries(float *out, const struct attention_head *head, view from, float factor,
                                      int64_t row, int64_t rows, int64_t padded_rows) {
-    int64_t dim = head->dim, first_head = head->kv_head * head->group;
+    int64_t dim = head->dim;
     for (int64_t r = row; r < row + rows; r++, out += head->padded_dim) {
-        int64_t i = head->sequence->q_row + r / head->group, h = first_head + r % head->group;
-        tile_widen(out, cpu_at(from, i, h * dim), from.type, dim, factor);
+        tile_widen(out, attention_query(head, from, r), from.type, dim, factor);
         for (int64_t c = dim; c < head->padded_dim; c++) out[c] = 0;
     }
     memset(out, 0, (size_t)((padded_rows - rows) * head->padded_dim) * sizeof *out);

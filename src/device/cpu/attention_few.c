@@ -7,147 +7,199 @@
 #include "device/cpu/attention.h"
 #include "device/cpu/attention_rows.h"
 
-enum { MIN_SPLIT_KEYS = 128 }; /* minimum keys per split, so that joining pays off */
+enum {
+    MIN_SPLIT_KEYS = 128, /* minimum keys per split, so that joining pays off */
+    TILE_BYTES = 3 << 13  /* maximum bytes of a tile's keys and values, half of the first-level cache */
+};
 
 /* The whole call. Rows are those of one KV head: query i, head h of the group is row i * group + h of `rows`. */
 struct few {
     const struct op_attention *a;
-    int64_t splits, rows, which;   /* rows: a whole number of those of score_kinds[which] */
-    int64_t record;                /* floats of one row's result: maximum, sum, weighted values */
-    float *queries, *sink_queries; /* [sequences, kv_heads, rows, head_dim], times scale */
-    float *results;                /* [sequences, splits, kv_heads, rows, record] */
-    float *weights;                /* [threads, kv_heads, ROWS_MAX, KEYS] */
+    int64_t splits, rows, dim;                  /* dim: head_dim, padded to TILE_COLS */
+    int64_t record;                             /* floats of a struct result */
+    int64_t past_keys, new_keys;                /* maximum keys of a tile of past rows, and of new ones */
+    bool bf16;                                  /* bf16 keys are multiplied by queries in bf16 */
+    float *queries, *sink_queries;              /* [sequences, kv_heads, rows, dim] */
+    uint16_t *bf16_queries, *bf16_sink_queries; /* the same */
+    float *results;                             /* [sequences, splits, kv_heads, rows, record] */
+    float *weights;                             /* [threads, kv_heads, rows, KEYS] */
 };
 
-static float *queries_of(const struct few *f, float *queries, int64_t sequence, int64_t kv_head) {
-    return queries + (sequence * f->a->kv_heads + kv_head) * f->rows * f->a->head_dim;
+/* What a split has of a row. Values and sum are relative to the maximum. */
+struct result {
+    float *values;  /* [dim]: weighted values */
+    float *sums;    /* [TILE_LANES]: their sum is that of the weights */
+    float *maximum; /* of the scores */
+};
+
+static int64_t queries_at(const struct few *f, int64_t sequence, int64_t kv_head) {
+    return (sequence * f->a->kv_heads + kv_head) * f->rows * f->dim;
 }
 
-static float *result_of(const struct few *f, int64_t sequence, int64_t split, int64_t kv_head, int64_t row) {
-    return f->results + (((sequence * f->splits + split) * f->a->kv_heads + kv_head) * f->rows + row) * f->record;
+static struct result result_at(const struct few *f, float *record) {
+    return (struct result){record, record + f->dim, record + f->dim + TILE_LANES};
+}
+
+static struct result result_of(const struct few *f, int64_t sequence, int64_t split, int64_t kv_head, int64_t row) {
+    int64_t at = ((sequence * f->splits + split) * f->a->kv_heads + kv_head) * f->rows + row;
+    return result_at(f, f->results + at * f->record);
+}
+
+static struct result next_result(const struct few *f, struct result of) {
+    return result_at(f, of.values + f->record);
 }
 
 /* ---------------------------------------------------------------- one split */
 
-/* Keys that are processed together: addresses of their rows, which contain all KV heads. */
+/* Keys that are processed together. Their rows contain all KV heads. */
 struct tile {
     int64_t key, keys;
-    const char *k[KEYS], *v[KEYS]; /* padded with the last key */
-    dtype type;
-    const float *k_scales[KEYS], *v_scales[KEYS]; /* rows of scales, if the type has some */
+    view k, v;
+    int64_t row[KEYS], at[KEYS]; /* rows of k and v, and their first bytes, padded with the last key's */
 };
 
 struct split {
     const struct few *f;
     int64_t sequence, split, rows;        /* rows in use, of f->rows */
-    struct attention_head head;           /* of KV head 0: pointers to its keys are pointers to whole rows */
+    struct attention_head head;           /* of KV head 0 */
     struct cpu_range sees[ATTENTION_FEW]; /* of each row */
-    float *weights;                       /* [kv_heads, ROWS_MAX, KEYS]; first the scores */
+    float *weights;                       /* [kv_heads, f->rows, KEYS]; first the scores */
 };
 
-/* The key in the next row of the pages. */
-static inline struct attention_key next_key(struct attention_key k, size_t row_bytes, int64_t kv_heads) {
-    k.data = (const char *)k.data + row_bytes;
-    if (k.scale) k.scale += kv_heads;
-    return k;
+static float *weights_of(const struct split *p, int64_t kv_head) {
+    return p->weights + kv_head * p->f->rows * KEYS;
 }
 
-static struct tile tile_at(const struct split *p, int64_t key, int64_t end) {
-    struct tile t = {.key = key, .keys = attention_tile_end(&p->head, key, end, KEYS) - key};
-    if (key >= end) return (struct tile){.key = end};
-    struct attention_key k = {0}, v = {0};
-    size_t row_bytes = dtype_row_bytes(p->f->a->past.k.type, p->f->a->past.k.cols);
-    for (int64_t j = 0; j < KEYS; j++) {
-        if (j < t.keys && (j == 0 || !attention_key_follows(&p->head, key + j))) {
-            k = attention_key(&p->head, ATTENTION_K, key + j), v = attention_key(&p->head, ATTENTION_V, key + j);
-        } else if (j < t.keys) {
-            k = next_key(k, row_bytes, p->f->a->kv_heads), v = next_key(v, row_bytes, p->f->a->kv_heads);
-        }
-        t.k[j] = k.data, t.v[j] = v.data;
-        t.k_scales[j] = k.scale, t.v_scales[j] = v.scale;
+static void tile_begin(struct tile *t, const struct split *p, int64_t key, int64_t end) {
+    const struct op_attention *a = p->f->a;
+    bool past = key < p->head.sequence->past;
+    t->key = key, t->keys = 0;
+    t->k = past ? a->past.k : a->k, t->v = past ? a->past.v : a->v;
+    if (key >= end) return;
+    t->keys = attention_tile_end(&p->head, key, end, past ? p->f->past_keys : p->f->new_keys) - key;
+    int64_t row_bytes = (int64_t)dtype_row_bytes(t->k.type, t->k.cols), row = 0, run;
+    for (int64_t j = 0; j < t->keys; j += run) {
+        run = attention_run(&p->head, key + j, t->keys - j);
+        row = attention_row(&p->head, key + j);
+        for (int64_t i = 0; i < run; i++) t->at[j + i] = (row + i) * row_bytes;
+        for (int64_t i = 0; i < run && t->k.type == DTYPE_KV_INT8; i++) t->row[j + i] = row + i;
+        row += run - 1;
     }
-    t.type = k.type;
-    return t;
+    for (int64_t j = t->keys; j % TILE_LANES != 0; j++) t->at[j] = row * row_bytes;
 }
 
-/* Prefetches the parts of the next tile's rows at `offset`: they are too short, and spread over pages, for the
- * processor to do so. */
-static void prefetch(const struct tile *next, const char *const *rows, size_t offset, size_t bytes) {
-    for (int64_t j = 0; j < next->keys; j++)
-        for (size_t i = 0; i < bytes; i += 64) __builtin_prefetch(rows[j] + offset + i);
+/* The part of each row that belongs to a KV head. */
+static const char *part_of(const struct few *f, view v, int64_t kv_head) {
+    return cpu_at(v, 0, kv_head * f->a->head_dim);
 }
 
-static void score_tile(const struct split *p, const struct tile *t, const struct tile *next) {
+static void score_tile(const struct split *p, const struct tile *t) {
     const struct few *f = p->f;
-    int64_t dim = f->a->head_dim, kv_heads = f->a->kv_heads, rows = score_kinds[f->which].rows;
-    size_t slice = (size_t)dim * dtype_element_bytes(t->type);
-    bool sinks = attention_meets_sinks(&p->head, t->key);
-    for (int64_t g = 0; g < kv_heads; g++) {
-        const float *queries = queries_of(f, sinks ? f->sink_queries : f->queries, p->sequence, g);
-        float *scores = p->weights + g * ROWS_MAX * KEYS;
-        prefetch(next, next->k, (size_t)g * slice, slice);
-        for (int64_t r = 0; r < f->rows; r += rows)
-            for (int64_t j = 0; j < t->keys; j += TILE_LANES / rows)
-                score_kinds[f->which].of[t->type](scores + r * KEYS + j, queries + r * dim, t->k + j, (size_t)g * slice,
-                                                  dim);
-        if (t->type == DTYPE_KV_INT8) multiply_columns(scores, f->rows, t->k_scales, g);
+    int64_t kv_heads = f->a->kv_heads;
+    bool sinks = attention_meets_sinks(&p->head, t->key), bf16 = f->bf16 && t->k.type == DTYPE_BF16;
+    score_function *const *kinds = bf16 ? score_bf16_kinds : score_kinds[t->k.type];
+    struct scored a = {.k = t->k.data,
+                       .at = t->at,
+                       .ahead = t->v.data,
+                       .keys = t->keys,
+                       .heads = kv_heads,
+                       .rows = f->rows,
+                       .dim = f->a->head_dim,
+                       .scale = f->a->scale};
+    for (int64_t r = 0; r < p->rows; r += SCORE_ROWS, a.ahead = NULL) {
+        int64_t rows = p->rows - r < SCORE_ROWS ? p->rows - r : SCORE_ROWS;
+        int64_t q = queries_at(f, p->sequence, 0) + r * f->dim;
+        a.scores = p->weights + r * KEYS;
+        a.q = bf16 ? (const void *)((sinks ? f->bf16_sink_queries : f->bf16_queries) + q)
+                   : (sinks ? f->sink_queries : f->queries) + q;
+        kinds[rows - 1](&a);
     }
+    for (int64_t g = 0; g < kv_heads && t->k.type == DTYPE_KV_INT8; g++)
+        multiply_columns(weights_of(p, g), p->rows, (const float *)t->k.scales + g, t->row, kv_heads, t->keys);
 }
 
-/* Turns the scores of one row into weights relative to its running maximum; zeros for keys that it does not see. */
-static void softmax_row(const struct split *p, const struct tile *t, int64_t kv_head, int64_t row) {
-    float *result = result_of(p->f, p->sequence, p->split, kv_head, row);
-    float *weights = p->weights + (kv_head * ROWS_MAX + row) * KEYS;
-    int64_t begin = p->sees[row].begin - t->key, end = p->sees[row].end - t->key;
-    int64_t n = tile_round(t->keys, TILE_LANES);
-    for (int64_t j = 0; j < begin && j < n; j++) weights[j] = -INFINITY;
-    for (int64_t j = end < 0 ? 0 : end < t->keys ? end : t->keys; j < n; j++) weights[j] = -INFINITY;
-    float factor = attention_rescale(&result[0], tile_largest(weights, n));
-    float maximum = result[0] == -INFINITY ? 0 : result[0];
-    for (int64_t j = 0; j < n; j++) weights[j] = cpu_exp(weights[j] - maximum);
-    result[1] = result[1] * factor + tile_sum_of(weights, n);
-    if (factor != 1.0f)
-        for (int64_t c = 0; c < p->f->a->head_dim; c++) result[2 + c] *= factor;
+/* Scores of keys that a row does not see become -INFINITY, and so do those after the last key. */
+static void hide_keys(const struct tile *t, struct cpu_range sees, float *scores) {
+    int64_t begin = sees.begin - t->key, end = sees.end - t->key, n = tile_round(t->keys, TILE_LANES);
+    for (int64_t j = 0; j < begin && j < n; j++) scores[j] = -INFINITY;
+    for (int64_t j = end < 0 ? 0 : end < t->keys ? end : t->keys; j < n; j++) scores[j] = -INFINITY;
+}
+
+/* Whether every row sees every key, and keys are whole vectors. Ranges of keys grow with the row. */
+static bool all_seen(const struct split *p, const struct tile *t) {
+    return t->keys % TILE_LANES == 0 && p->sees[p->rows - 1].begin <= t->key && p->sees[0].end >= t->key + t->keys;
+}
+
+/* The maximum of a row so far becomes that of the scores too, and what it has so far becomes relative to it. */
+static void raise_maximum(const struct split *p, struct result result, const float *scores, int64_t n) {
+    float factor = attention_rescale(result.maximum, tile_largest(scores, n));
+    for (int64_t c = 0; c < p->f->dim; c++) result.values[c] *= factor;
+    for (int64_t i = 0; i < TILE_LANES; i++) result.sums[i] *= factor;
+}
+
+/* Turns scores into weights relative to the running maximum of each row. First the maxima of all rows, which are short
+ * chains of operations that wait for each other, then the exponentials. */
+static void softmax_tile(const struct split *p, const struct tile *t) {
+    int64_t kv_heads = p->f->a->kv_heads, n = tile_round(t->keys, TILE_LANES);
+    bool all = all_seen(p, t);
+    for (int64_t g = 0; g < kv_heads; g++) {
+        struct result result = result_of(p->f, p->sequence, p->split, g, 0);
+        float *scores = weights_of(p, g);
+        for (int64_t r = 0; r < p->rows; r++, scores += KEYS, result = next_result(p->f, result)) {
+            if (!all) hide_keys(t, p->sees[r], scores);
+            if (tile_exceeds(scores, n, *result.maximum)) raise_maximum(p, result, scores, n);
+        }
+    }
+    for (int64_t g = 0; g < kv_heads; g++) {
+        struct result result = result_of(p->f, p->sequence, p->split, g, 0);
+        float *scores = weights_of(p, g);
+        for (int64_t r = 0; r < p->rows; r++, scores += KEYS, result = next_result(p->f, result)) {
+            float maximum = *result.maximum == -INFINITY ? 0 : *result.maximum;
+            tile_store(result.sums, tile_load(result.sums) + tile_exp(scores, n, maximum));
+        }
+    }
 }
 
 static void add_values(const struct split *p, const struct tile *t, const struct tile *next) {
     const struct few *f = p->f;
-    size_t slice = (size_t)f->a->head_dim * dtype_element_bytes(t->type);
-    int which = 0;
-    while (value_kinds[which].rows < p->rows) which++;
-    for (int64_t g = 0; g < f->a->kv_heads; g++) {
-        struct weighted a = {.out = result_of(f, p->sequence, p->split, g, 0) + 2,
-                             .weights = p->weights + g * ROWS_MAX * KEYS,
-                             .v = t->v,
-                             .offset = (size_t)g * slice,
+    int64_t kv_heads = f->a->kv_heads;
+    struct ahead ahead = {
+        next->k.data, next->at, next->keys, (int64_t)dtype_row_bytes(next->k.type, next->k.cols), 0, 0};
+    for (int64_t g = 0; g < kv_heads; g++) {
+        struct weighted a = {.out = result_of(f, p->sequence, p->split, g, 0).values,
+                             .weights = weights_of(p, g),
+                             .v = part_of(f, t->v, g),
+                             .at = t->at,
+                             .ahead = &ahead,
                              .record = f->record,
                              .keys = t->keys,
                              .dim = f->a->head_dim};
-        prefetch(next, next->v, (size_t)g * slice, slice);
-        if (t->type == DTYPE_KV_INT8) multiply_columns(p->weights + g * ROWS_MAX * KEYS, p->rows, t->v_scales, g);
-        value_kinds[which].of[t->type](&a);
+        if (t->v.type == DTYPE_KV_INT8)
+            multiply_columns(weights_of(p, g), p->rows, (const float *)t->v.scales + g, t->row, kv_heads, t->keys);
+        value_kinds[t->v.type][p->rows - 1](&a);
     }
 }
 
 static void run_split(struct split *p) {
     const struct few *f = p->f;
     for (int64_t g = 0; g < f->a->kv_heads; g++)
-        for (int64_t r = 0; r < f->rows; r++) {
-            float *result = result_of(f, p->sequence, p->split, g, r);
-            memset(result, 0, (size_t)f->record * sizeof *result);
-            result[0] = -INFINITY;
+        for (int64_t r = 0; r < p->rows; r++) {
+            struct result result = result_of(f, p->sequence, p->split, g, r);
+            memset(result.values, 0, (size_t)f->record * sizeof *result.values);
+            *result.maximum = -INFINITY;
         }
     for (int64_t r = 0; r < p->rows; r++) p->sees[r] = attention_row_visible(&p->head, r, p->rows);
     int64_t begin = p->sees[0].begin, end = p->sees[p->rows - 1].end;
     struct cpu_range mine = cpu_share(end - begin, (int)f->splits, (int)p->split);
-    struct tile t = tile_at(p, begin + mine.begin, begin + mine.end);
-    while (t.keys > 0) {
-        struct tile next = tile_at(p, t.key + t.keys, begin + mine.end);
-        score_tile(p, &t, &next);
-        for (int64_t g = 0; g < f->a->kv_heads; g++)
-            for (int64_t r = 0; r < p->rows; r++) softmax_row(p, &t, g, r);
-        add_values(p, &t, &next);
-        t = next;
+    struct tile tiles[2], *t = &tiles[0], *next = &tiles[1];
+    tile_begin(t, p, begin + mine.begin, begin + mine.end);
+    while (t->keys > 0) {
+        tile_begin(next, p, t->key + t->keys, begin + mine.end);
+        score_tile(p, t);
+        softmax_tile(p, t);
+        add_values(p, t, next);
+        struct tile *done = t;
+        t = next, next = done;
     }
 }
 
@@ -160,53 +212,64 @@ static int64_t few_rows(const struct op_attention *a, int64_t sequence) {
 }
 
 /* Queries of one sequence and KV head, once for all splits. */
-static void prepare(const struct few *f, view from, float *queries, int64_t sequence, int64_t kv_head) {
+static void prepare(const struct few *f, view from, float *queries, uint16_t *bf16_queries, int64_t sequence,
+                    int64_t kv_head) {
     struct attention_head head = attention_head(f->a, sequence, kv_head);
-    head.padded_dim = head.dim;
-    if (from.data)
-        attention_queries(queries_of(f, queries, sequence, kv_head), &head, from, f->a->scale, 0,
-                          head.sequence->q_rows * head.group, f->rows);
+    int64_t at = queries_at(f, sequence, kv_head), rows = head.sequence->q_rows * head.group;
+    if (!from.data) return;
+    if (queries) attention_queries(queries + at, &head, from, 1, 0, rows, rows);
+    for (int64_t r = 0; r < rows && bf16_queries; r++) {
+        uint16_t *to = bf16_queries + at + r * f->dim;
+        memcpy(to, attention_query(&head, from, r), (size_t)head.dim * sizeof *to);
+        memset(to + head.dim, 0, (size_t)(f->dim - head.dim) * sizeof *to);
+    }
 }
 
 static void prepare_sequence(const struct few *f, int64_t sequence) {
     for (int64_t g = 0; g < f->a->kv_heads && few_rows(f->a, sequence) > 0; g++) {
-        prepare(f, f->a->q, f->queries, sequence, g);
-        prepare(f, f->a->q_sink, f->sink_queries, sequence, g);
+        prepare(f, f->a->q, f->queries, f->bf16_queries, sequence, g);
+        prepare(f, f->a->q_sink, f->sink_queries, f->bf16_sink_queries, sequence, g);
     }
 }
 
 /* out = the values of all splits relative to the maximum of all, divided by the sum of all. */
 static void join(const struct few *f, int64_t sequence, int64_t kv_head, int64_t row) {
     const struct op_attention *a = f->a;
-    float maximum = -INFINITY, sum = 0, *into = result_of(f, sequence, 0, kv_head, row);
+    float maximum = -INFINITY, sum = 0, *into = result_of(f, sequence, 0, kv_head, row).values;
     for (int64_t i = 0; i < f->splits; i++) {
-        float split_maximum = result_of(f, sequence, i, kv_head, row)[0];
+        float split_maximum = *result_of(f, sequence, i, kv_head, row).maximum;
         maximum = split_maximum > maximum ? split_maximum : maximum;
     }
     for (int64_t i = 0; i < f->splits; i++) {
-        const float *result = result_of(f, sequence, i, kv_head, row);
-        float factor = result[1] == 0 ? 0 : cpu_exp(result[0] - maximum);
-        sum += factor * result[1];
-        for (int64_t c = 0; c < a->head_dim; c++) into[2 + c] = (i > 0 ? into[2 + c] : 0) + factor * result[2 + c];
+        struct result result = result_of(f, sequence, i, kv_head, row);
+        float split_sum = tile_sum(tile_load(result.sums)), factor = 0;
+        if (split_sum != 0) factor = cpu_exp(*result.maximum - maximum);
+        sum += factor * split_sum;
+        for (int64_t c = 0; c < a->head_dim; c++) into[c] = (i > 0 ? into[c] : 0) + factor * result.values[c];
     }
-    for (int64_t c = 0; c < a->head_dim; c++) into[2 + c] *= sum == 0 ? 0 : 1 / sum;
+    for (int64_t c = 0; c < a->head_dim; c++) into[c] *= sum == 0 ? 0 : 1 / sum;
     const attention_sequence *s = (const attention_sequence *)a->sequences.data + sequence;
     int64_t group = a->heads / a->kv_heads, q_row = s->q_row + row / group, head = kv_head * group + row % group;
-    cpu_narrow(cpu_at(a->out, q_row, head * a->head_dim), a->out.type, into + 2, a->head_dim);
+    cpu_narrow(cpu_at(a->out, q_row, head * a->head_dim), a->out.type, into, a->head_dim);
     if (a->lse.data) *(float *)cpu_at(a->lse, q_row, head) = maximum + logf(sum);
+}
+
+static bool is_bf16(view v) {
+    return !v.data || v.type == DTYPE_BF16;
 }
 
 static int carve(device *d, struct few *f, int threads) {
     const struct op_attention *a = f->a;
-    int64_t queries = a->sequences.rows * a->kv_heads * f->rows * a->head_dim;
+    int64_t queries = a->sequences.rows * a->kv_heads * f->rows * f->dim;
     int64_t results = a->sequences.rows * f->splits * a->kv_heads * f->rows * f->record;
-    int64_t weights = (int64_t)threads * a->kv_heads * KEYS * ROWS_MAX;
+    int64_t weights = (int64_t)threads * a->kv_heads * f->rows * KEYS;
     void *scratch;
-    TRY(cpu_scratch(d, CPU_SCRATCH_OPERAND, (size_t)(2 * queries + results + weights) * sizeof(float), &scratch));
-    f->queries = scratch;
-    f->sink_queries = f->queries + queries;
-    f->results = f->sink_queries + queries;
-    f->weights = f->results + results;
+    TRY(cpu_scratch(d, CPU_SCRATCH_OPERAND, (size_t)(3 * queries + results + weights) * sizeof(float), &scratch));
+    f->weights = scratch;
+    f->results = f->weights + weights;
+    float *all = f->results + results;
+    if (!f->bf16 || !is_bf16(a->past.k) || !is_bf16(a->k)) f->queries = all, f->sink_queries = all + queries;
+    if (f->bf16) f->bf16_queries = (uint16_t *)(all + 2 * queries), f->bf16_sink_queries = f->bf16_queries + queries;
     return LCKV_OK;
 }
 
@@ -222,7 +285,7 @@ static void run_part(void *argument, int part, int thread) {
     struct split p = {.f = f, .sequence = part / f->splits, .split = part % f->splits};
     p.head = attention_head(a, p.sequence, 0);
     p.rows = few_rows(a, p.sequence) * p.head.group;
-    p.weights = f->weights + (int64_t)thread * a->kv_heads * ROWS_MAX * KEYS;
+    p.weights = f->weights + (int64_t)thread * a->kv_heads * f->rows * KEYS;
     if (p.rows == 0) return;
     if (f->splits == 1) prepare_sequence(f, p.sequence);
     run_split(&p);
@@ -237,6 +300,13 @@ static void run(device *d, struct few *f) {
     for (int64_t i = 0; i < sequences && f->splits > 1; i++) join_sequence(f, i);
 }
 
+/* Whole vectors of keys that fit into TILE_BYTES with their values. */
+static int64_t tile_keys(view k) {
+    if (!k.data) return 0;
+    int64_t keys = TILE_BYTES / (2 * (int64_t)dtype_row_bytes(k.type, k.cols));
+    return keys > KEYS ? KEYS : keys < TILE_LANES ? TILE_LANES : keys / TILE_LANES * TILE_LANES;
+}
+
 int CPU_ENTRY(attention_few)(device *d, const struct op_attention *a) {
     int64_t max_queries = 0, group = a->heads / a->kv_heads, keys = (int64_t)a->max_past + a->max_kv_rows;
     for (int64_t i = 0; i < a->sequences.rows; i++) {
@@ -246,9 +316,11 @@ int CPU_ENTRY(attention_few)(device *d, const struct op_attention *a) {
     if (max_queries == 0) return LCKV_OK;
     int parts = cpu_parts(d, 4 * attention_work(a)); /* these threads wake faster than those of OpenMP */
     if (a->window > 0 && keys > a->window) keys = a->window;
-    struct few f = {.a = a, .record = 2 + a->head_dim};
-    while (f.which + 1 < SCORE_KINDS && score_kinds[f.which].rows < max_queries * group) f.which++;
-    f.rows = tile_round(max_queries * group, score_kinds[f.which].rows);
+    struct cpu_state *state = d->own;
+    struct few f = {.a = a, .rows = max_queries * group, .dim = tile_round(a->head_dim, TILE_COLS)};
+    f.record = f.dim + 2 * TILE_LANES; /* whole vectors */
+    f.bf16 = state->level == CPU_AVX512_BF16 && a->q.type == DTYPE_BF16;
+    f.past_keys = tile_keys(a->past.k), f.new_keys = tile_keys(a->k);
     int64_t worth = (keys + MIN_SPLIT_KEYS - 1) / MIN_SPLIT_KEYS, wanted = 4 * parts / a->sequences.rows;
     f.splits = wanted < worth ? wanted : worth;
     if (f.splits < 1 || parts == 1 || d->invariant_rows)

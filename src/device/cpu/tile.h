@@ -55,6 +55,11 @@ static inline __attribute__((always_inline)) tile_vector tile_load_bytes(const i
 #endif
 }
 
+/* dtype_element_bytes() of types that are loaded here, as a constant. */
+static inline __attribute__((always_inline)) int64_t tile_element_bytes(dtype type) {
+    return type == DTYPE_F32 ? 4 : type == DTYPE_KV_INT8 ? 1 : 2;
+}
+
 /* TILE_LANES elements of `type` from element i of a row on, as f32: cpu_widened(), lane by lane.
  * (gcc 12 makes four instructions of the conversion that one instruction does.) */
 static inline __attribute__((always_inline)) tile_vector tile_load_as(const void *row, dtype type, int64_t i) {
@@ -78,13 +83,61 @@ static inline __attribute__((always_inline)) tile_vector tile_load_as(const void
     return (tile_vector)((tile_bits)((tile_vector)body * 0x1p112f) | special | (bits & 0x8000) << 16);
 }
 
+/* The first n < TILE_LANES elements of these, then zeros. */
+static inline __attribute__((always_inline)) tile_vector tile_load_some(const void *row, dtype type, int64_t i,
+                                                                        int64_t n) {
+#if defined(__AVX512F__)
+    __mmask16 some = (__mmask16)((1u << n) - 1);
+    if (type == DTYPE_F32) return (tile_vector)_mm512_maskz_loadu_ps(some, (const float *)row + i);
+    if (type == DTYPE_KV_INT8) {
+        __m128i bytes = _mm_maskz_loadu_epi8(some, (const int8_t *)row + i);
+        return (tile_vector)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes));
+    }
+    __m256i halves = _mm256_maskz_loadu_epi16(some, (const uint16_t *)row + i);
+    if (type == DTYPE_F16) return (tile_vector)_mm512_cvtph_ps(halves);
+    return (tile_vector)((tile_bits)_mm512_cvtepu16_epi32(halves) << 16);
+#else
+    float lane[TILE_LANES] = {0};
+    for (int64_t j = 0; j < n; j++) lane[j] = cpu_widened(row, type, i + j);
+    return tile_load(lane);
+#endif
+}
+
+/* 2 * TILE_LANES elements from element i on. Those of bf16 are split in the cheapest way: elements with an even index,
+ * and those with an odd one. tile_zip() restores the order. (bf16 is the upper half of an f32, and elements are
+ * little-endian.) */
+static inline __attribute__((always_inline)) void tile_load_two(const void *row, dtype type, int64_t i,
+                                                                tile_vector to[2]) {
+    if (type == DTYPE_BF16) {
+        tile_bits bits;
+        memcpy(&bits, (const uint16_t *)row + i, sizeof bits);
+        to[0] = (tile_vector)(bits << 16), to[1] = (tile_vector)(bits & 0xffff0000);
+    } else {
+        to[0] = tile_load_as(row, type, i), to[1] = tile_load_as(row, type, i + TILE_LANES);
+    }
+}
+
+/* Vectors in the order of tile_load_two() for `type` in the order of elements. */
+static inline __attribute__((always_inline)) void tile_zip(dtype type, tile_vector x[2]) {
+    if (type != DTYPE_BF16) return;
+    tile_vector a = x[0], b = x[1];
+#if TILE_LANES == 16
+    x[0] = __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+    x[1] = __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+#elif TILE_LANES == 8
+    x[0] = __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
+    x[1] = __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
+#else
+    x[0] = __builtin_shufflevector(a, b, 0, 4, 1, 5), x[1] = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+#endif
+}
+
 static inline tile_quad tile_larger(tile_quad a, tile_quad b) {
     tile_quad_bits larger = a > b;
     return (tile_quad)(((tile_quad_bits)a & larger) | ((tile_quad_bits)b & ~larger));
 }
 
-/* The largest of x[0..n), and the sum; n is a whole number of vectors. A NaN may be missed as the largest, but is in
- * the sum. */
+/* The largest of x[0..n); n is a whole number of vectors. A NaN may be missed. */
 static inline float tile_largest(const float *x, int64_t n) {
     tile_vector so_far = tile_load(x);
     for (int64_t i = TILE_LANES; i < n; i += TILE_LANES) {
@@ -142,9 +195,14 @@ static inline __attribute__((always_inline)) tile_vector tile_fold(tile_vector a
 #endif
 }
 
-static inline __attribute__((always_inline)) void tile_fold_all(tile_vector *x, int half) {
+/* The first n of x: tile_fold() of it and the vector n behind it. */
+static inline __attribute__((always_inline)) void tile_fold_pairs(tile_vector *x, int n, int half) {
 #pragma GCC unroll 8
-    for (int i = 0; i < half; i++) x[i] = tile_fold(x[i], x[i + half], half);
+    for (int i = 0; i < n; i++) x[i] = tile_fold(x[i], x[i + n], half);
+}
+
+static inline __attribute__((always_inline)) void tile_fold_all(tile_vector *x, int half) {
+    tile_fold_pairs(x, half, half);
 }
 
 /* Lane i is tile_sum(x[i]). Destroys x [TILE_LANES]. (gcc 12 keeps x in registers only without a loop over halves.) */
@@ -160,10 +218,48 @@ static inline int64_t tile_round(int64_t n, int64_t multiple) {
     return (n + multiple - 1) / multiple * multiple;
 }
 
-static inline float tile_sum_of(const float *x, int64_t n) {
+/* Whether some of x[0..n) is larger than `limit`; n is a whole number of vectors. A NaN is not. */
+static inline bool tile_exceeds(const float *x, int64_t n, float limit) {
+#if defined(__AVX512F__)
+    __mmask16 above = 0;
+    for (int64_t i = 0; i < n; i += TILE_LANES)
+        above |= _mm512_cmp_ps_mask(_mm512_loadu_ps(x + i), _mm512_set1_ps(limit), _CMP_GT_OQ);
+    return above != 0;
+#else
+    return tile_largest(x, n) > limit;
+#endif
+}
+
+/* x[0..n) = exp(x - maximum), within the error of cpu_exp(), for x up to maximum; n is a whole number of vectors.
+ * Returns sums whose sum is that of all. */
+static inline tile_vector tile_exp(float *x, int64_t n, float maximum) {
+#if defined(__AVX512F__)
+    /* As cpu_exp(). One instruction multiplies by 2^n, and nothing is too large. The order of the operands of max
+     * matters for a NaN. */
+    const __m512 round = _mm512_set1_ps(0x1.8p23f);
+    __m512 sum = _mm512_setzero_ps();
+    for (int64_t i = 0; i < n; i += TILE_LANES) {
+        __m512 at = _mm512_max_ps(_mm512_set1_ps(-105.0f), _mm512_loadu_ps(x + i) - _mm512_set1_ps(maximum));
+        __m512 whole = _mm512_fmadd_ps(at, _mm512_set1_ps(0x1.715476p+0f), round) - round;
+        __m512 r = _mm512_fnmadd_ps(whole, _mm512_set1_ps(0x1.62e4p-1f), at);
+        r = _mm512_fnmadd_ps(whole, _mm512_set1_ps(0x1.7f7d1cp-20f), r);
+        __m512 square = r * r;
+        __m512 upper = _mm512_fmadd_ps(_mm512_set1_ps(0x1.6a2352p-10f), r, _mm512_set1_ps(0x1.123a6cp-7f));
+        __m512 lower = _mm512_fmadd_ps(_mm512_set1_ps(0x1.55549p-3f), r, _mm512_set1_ps(0x1.fffffcp-2f));
+        upper = _mm512_fmadd_ps(upper, r, _mm512_set1_ps(0x1.5558f4p-5f));
+        __m512 p = _mm512_fmadd_ps(upper, square, lower);
+        p = _mm512_fmadd_ps(p, square, r) + _mm512_set1_ps(1.0f);
+        p = _mm512_scalef_ps(p, whole);
+        _mm512_storeu_ps(x + i, p);
+        sum += p;
+    }
+    return (tile_vector)sum;
+#else
+    for (int64_t i = 0; i < n; i++) x[i] = cpu_exp(x[i] - maximum);
     tile_vector sum = tile_load(x);
     for (int64_t i = TILE_LANES; i < n; i += TILE_LANES) sum += tile_load(x + i);
-    return tile_sum(sum);
+    return sum;
+#endif
 }
 
 /* out[0..n) = factor * elements of `type`, as f32. (A loop that copies would become a call, which costs more than
