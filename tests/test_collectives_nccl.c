@@ -164,6 +164,10 @@ const char *cudaGetErrorString(cudaError_t error) {
     return "an error";
 }
 
+cudaError_t cudaGetLastError(void) {
+    return cudaSuccess;
+}
+
 const char *ncclGetErrorString(ncclResult_t result) {
     return result == ncclSystemError ? "unhandled system error" : "no error";
 }

@@ -27,6 +27,7 @@ struct cudaDeviceProp {
 #define cudaSetDevice fake_cudaSetDevice
 #define cudaGetDeviceProperties fake_cudaGetDeviceProperties
 #define cudaGetErrorString fake_cudaGetErrorString
+#define cudaGetLastError fake_cudaGetLastError
 
 enum { cudaEventDefault = 0, cudaEventDisableTiming = 2 };
 enum { cudaEventRecordDefault = 0, cudaEventRecordExternal = 1, cudaStreamNonBlocking = 1 };
@@ -46,5 +47,6 @@ cudaError_t cudaStreamIsCapturing(cudaStream_t stream, enum cudaStreamCaptureSta
 cudaError_t cudaSetDevice(int number);
 cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int number);
 const char *cudaGetErrorString(cudaError_t error);
+cudaError_t cudaGetLastError(void);
 
 #endif
