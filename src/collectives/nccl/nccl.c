@@ -2,6 +2,7 @@
 #include "collectives/nccl/nccl.h"
 
 #include "base/clock.h"
+#include "collectives/nccl/stream_waits.h"
 #include "device/gpu.h"
 
 #include <cuda_runtime_api.h>
@@ -19,13 +20,6 @@ typedef struct nccl_aside {
     cudaEvent_t point, done;
 } nccl_aside;
 
-/* Waits of the device's stream: events 2 i and 2 i + 1 are before and after wait i. */
-typedef struct nccl_waits {
-    cudaEvent_t *events; /* [room]; NULL: not created yet */
-    int count, room;
-    bool unknown; /* an operation was recorded */
-} nccl_waits;
-
 typedef struct nccl_state {
     const collectives *host;
     device *device;
@@ -35,8 +29,7 @@ typedef struct nccl_state {
     bool aside;          /* the next operation is one */
     nccl_aside *asides;  /* [aside_count], by number */
     int aside_count;
-    nccl_waits waits[COLLECTIVES_SLOTS];
-    int slot;             /* of waits; -1: they are not counted */
+    stream_waits waits;   /* of the device's stream */
     pthread_mutex_t lock; /* for the members down to `watching` */
     ncclComm_t comm;
     cudaEvent_t completed; /* recorded after the last operation */
@@ -89,56 +82,20 @@ static int ended_error(const collectives *c) {
 
 /* ---------------------------------------------------------------- waits */
 
-static int make_wait_event(nccl_waits *w, cudaEvent_t **out) {
-    if (w->count == w->room) {
-        int room = 2 * w->room + 64;
-        cudaEvent_t *more = realloc(w->events, (size_t)room * sizeof *more);
-        REQUIRE(more, LCKV_ERROR_MEMORY, "no memory for %d events", room);
-        memset(more + w->room, 0, (size_t)(room - w->room) * sizeof *more);
-        w->events = more;
-        w->room = room;
-    }
-    *out = &w->events[w->count++];
-    return LCKV_OK;
-}
-
 /* Called before and after what the device's stream waits for. */
 static int mark_wait(const collectives *c) {
     nccl_state *s = c->own;
-    cudaEvent_t *event;
-    if (s->slot < 0) return LCKV_OK;
-    TRY(make_wait_event(&s->waits[s->slot], &event));
-    if (!*event) TRY(check_cuda(c, cudaEventCreateWithFlags(event, cudaEventDefault), "cudaEventCreate"));
-    return check_cuda(c, cudaEventRecord(*event, cuda_device_stream(s->device)), "cudaEventRecord");
+    return stream_waits_mark(&s->waits, cuda_device_stream(s->device));
 }
 
 static void count_waits(const collectives *c, int slot) {
     nccl_state *s = c->own;
-    s->slot = slot;
-    if (slot < 0) return;
-    s->waits[slot].count = 0;
-    s->waits[slot].unknown = false;
+    stream_waits_count(&s->waits, slot);
 }
 
 static double waited(const collectives *c, int slot) {
     const nccl_state *s = c->own;
-    const nccl_waits *w = &s->waits[slot];
-    double sum = w->unknown || cudaSetDevice(s->number) != cudaSuccess ? NAN : 0;
-    for (int i = 0; i + 1 < w->count; i += 2) {
-        float milliseconds;
-        bool known = cudaEventElapsedTime(&milliseconds, w->events[i], w->events[i + 1]) == cudaSuccess;
-        sum += known ? (double)milliseconds / 1000 : NAN;
-        if (!known) cudaGetLastError(); /* it is no error of a later call */
-    }
-    return sum;
-}
-
-static void free_waits(nccl_state *s) {
-    for (nccl_waits *w = s->waits; w < s->waits + COLLECTIVES_SLOTS; w++) {
-        for (int i = 0; i < w->room; i++)
-            if (w->events[i]) cudaEventDestroy(w->events[i]);
-        free(w->events);
-    }
+    return cudaSetDevice(s->number) == cudaSuccess ? stream_waits_seconds(&s->waits, slot) : NAN;
 }
 
 /* ---------------------------------------------------------------- operations */
@@ -175,7 +132,7 @@ static int run_on_stream(const collectives *c, calls run, const void *arguments,
     nccl_state *s = c->own;
     bool waits = !s->aside && !recording;
     if (!s->aside) cuda_device_separate(s->device);
-    if (!s->aside && recording && s->slot >= 0) s->waits[s->slot].unknown = true;
+    if (!s->aside && recording) stream_waits_unknown(&s->waits);
     if (waits) TRY(mark_wait(c));
     TRY(run_group(c, run, arguments));
     return waits ? mark_wait(c) : LCKV_OK;
@@ -449,7 +406,7 @@ static void close_nccl(collectives *c) {
     if (s->watching) pthread_join(s->watcher, NULL);
     if (s->completed) cudaEventDestroy(s->completed);
     close_beside(s);
-    free_waits(s);
+    stream_waits_free(&s->waits);
     pthread_mutex_destroy(&s->lock);
     free(s->watched);
     free(s);
@@ -524,7 +481,7 @@ static collectives *make(const collectives *host, device *d) {
     }
     s->host = host;
     s->lost = -1;
-    s->slot = -1;
+    stream_waits_count(&s->waits, -1);
     s->number = cuda_device_number(d);
     s->device = d;
     *c = *host;
