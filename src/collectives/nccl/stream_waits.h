@@ -1,5 +1,5 @@
-/* The time that a stream waits for communication: that between CUDA events before and after each wait. Nothing waits for
- * these events. For nccl.c. */
+/* The time that a stream waits for communication: that between CUDA events before and after each wait. Nothing waits
+ * for these events. For nccl.c. */
 #ifndef COLLECTIVES_NCCL_STREAM_WAITS_H
 #define COLLECTIVES_NCCL_STREAM_WAITS_H
 
