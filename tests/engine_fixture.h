@@ -87,11 +87,16 @@ static inline heard_sample run_alone(const fixture *f, lckv_engine_options optio
     return run_one(f, options, &r, sample);
 }
 
+/* Lookups feed the rounding of a token back into the keys and values of later ones. With random weights it grows: in one
+ * sample of 14 tokens of "3_3_3_3" to 0.0022 or 0.0034, depending on the compiler, in all others to less than 0.0003. A
+ * wrong mask or position changes each token by tenths. */
+enum { GROWTH = 8 };
+
 static inline void assert_same(const heard_sample *a, const heard_sample *b) {
     assert_int_equal(a->count, b->count);
     assert_memory_equal(a->ids, b->ids, (size_t)a->count * sizeof *a->ids);
     assert_int_equal(a->finish, b->finish);
-    assert_true(fabs(a->logprob - b->logprob) < CLOSE * MAX_NEW_TOKENS);
+    assert_true(fabs(a->logprob - b->logprob) < GROWTH * CLOSE * MAX_NEW_TOKENS);
 }
 
 static inline void assert_empty(const lckv_engine *e) {
