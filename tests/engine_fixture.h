@@ -87,9 +87,9 @@ static inline heard_sample run_alone(const fixture *f, lckv_engine_options optio
     return run_one(f, options, &r, sample);
 }
 
-/* Lookups feed the rounding of a token back into the keys and values of later ones. With random weights it grows: in one
- * sample of 14 tokens of "3_3_3_3" to 0.0022 or 0.0034, depending on the compiler, in all others to less than 0.0003. A
- * wrong mask or position changes each token by tenths. */
+/* Lookups feed the rounding of a token back into the keys and values of later ones. With random weights it grows: in
+ * one sample of 14 tokens of "3_3_3_3" to 0.0022 or 0.0034, depending on the compiler, in all others to less than
+ * 0.0003. A wrong mask or position changes each token by tenths. */
 enum { GROWTH = 8 };
 
 static inline void assert_same(const heard_sample *a, const heard_sample *b) {
