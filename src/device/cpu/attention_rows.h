@@ -193,13 +193,12 @@ static score_function *const score_bf16_kinds[SCORE_ROWS];
 
 /* ---------------------------------------------------------------- scales */
 
-/* x[r * KEYS + j] *= scales[row[j] * step], for `keys` columns. */
-static inline void multiply_columns(float *x, int64_t rows, const float *scales, const int64_t *row, int64_t step,
-                                    int64_t keys) {
-    float factor[KEYS];
-    for (int64_t j = 0; j < keys; j++) factor[j] = scales[row[j] * step];
-    for (int64_t r = 0; r < rows; r++)
-        for (int64_t j = 0; j < keys; j++) x[r * KEYS + j] *= factor[j];
+/* x[r * KEYS + j] *= factor[j], for `keys` columns and those behind them, up to a whole vector. */
+static inline void multiply_columns(float *x, int64_t rows, const float *factor, int64_t keys) {
+    for (int64_t j = 0; j < keys; j += TILE_LANES) {
+        tile_vector column = tile_load(factor + j);
+        for (int64_t r = 0; r < rows; r++) tile_store(x + r * KEYS + j, tile_load(x + r * KEYS + j) * column);
+    }
 }
 
 /* ---------------------------------------------------------------- values */
@@ -246,12 +245,13 @@ static inline __attribute__((always_inline)) void add_columns(int R, int C, dtyp
     tile_vector sum[16][2] = {0};
     struct ahead ahead = *a->ahead;
     int64_t bytes = ahead_bytes(type, i, C * TILE_COLS);
+    const char *v = a->v + i * tile_element_bytes(type);
     for (int64_t j = 0; j < a->keys; j++) {
         if (bytes > 0) prefetch_next(&ahead, bytes);
 #pragma GCC unroll 2
         for (int c = 0; c < C; c++) {
             tile_vector part[2];
-            tile_load_two(a->v + a->at[j], type, i + c * TILE_COLS, part);
+            tile_load_two(v + a->at[j], type, c * TILE_COLS, part);
 #pragma GCC unroll 8
             for (int r = 0; r < R; r++) {
                 sum[r * C + c][0] += a->weights[r * KEYS + j] * part[0];

@@ -8,8 +8,8 @@
  * weight takes as long. */
 #include "device/cpu/few.h"
 #include "device/cpu/groups.h"
+#include "device/cpu/rounded.h"
 
-#include <math.h>
 #ifdef __SSE2__
 #include <emmintrin.h>
 #endif
@@ -17,7 +17,6 @@
 enum {
     UNIT = 4 * TILE_LANES, /* columns of a step: four per lane */
     BLOCK = 64,            /* groups whose scales are multiplied at a time */
-    LARGEST = 16383,       /* of x: four products with -2^15 fit into 32 bits */
     SCALES_AHEAD = 512,    /* scales that are prefetched before they are used */
     LANES_OF_GROUP = DTYPE_GROUP / 4
 };
@@ -27,21 +26,6 @@ typedef int16_t words_anywhere __attribute__((vector_size(4 * TILE_LANES), align
 typedef int32_t sums __attribute__((vector_size(4 * TILE_LANES)));
 
 /* ---------------------------------------------------------------- rows of x */
-
-/* The scale of a group, and x / scale rounded to nearest even. A value that is not finite makes the scale NaN. */
-static float round_group(int32_t *restrict out, const float *restrict x) {
-    const float round = 0x1.8p23f; /* adding it leaves the nearest integer in the mantissa */
-    int32_t largest_bits = 0;      /* of |x|, which are ordered as integers, too */
-    for (int i = 0; i < DTYPE_GROUP; i++) {
-        int32_t bits = (int32_t)(float_bits(x[i]) & 0x7fffffff);
-        largest_bits = bits > largest_bits ? bits : largest_bits;
-    }
-    float largest = float_of_bits((uint32_t)largest_bits);
-    bool usable = largest > 1e-30f && largest_bits < 0x7f800000; /* the inverse of tiny ones would be too large */
-    float inverse = usable ? LARGEST / largest : 0, scale = largest_bits < 0x7f800000 ? 0 : NAN;
-    for (int i = 0; i < DTYPE_GROUP; i++) out[i] = (int32_t)(float_bits(x[i] * inverse + round) - float_bits(round));
-    return usable ? largest / LARGEST : scale;
-}
 
 /* A unit of x is a vector of its even columns and a vector of its odd ones, because a step reads two columns of the
  * weight as one word. */
@@ -54,7 +38,7 @@ static void pack(void *out, float *scales, int R, view x, int64_t r) {
             cpu_widen(group, cpu_at(x, r, k), x.type, DTYPE_GROUP); /* of constant length */
         else
             cpu_widen(group, cpu_at(x, r, k), x.type, x.cols - k);
-        scales[k / DTYPE_GROUP] = round_group(rounded, group);
+        scales[k / DTYPE_GROUP] = rounded_row(rounded, group, DTYPE_GROUP);
         for (int64_t i = 0; i < DTYPE_GROUP; i += CHUNK) {
             int16_t *restrict even = (int16_t *)out + (k + i) / UNIT * R * UNIT + (k + i) % UNIT / 2;
             for (int j = 0; j < CHUNK / 2; j++) {

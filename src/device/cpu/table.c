@@ -24,7 +24,7 @@ enum cpu_level cpu_level_here(void) {
     bool v4 = v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
               __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
               __builtin_cpu_supports("avx512vl");
-    bool bf16 = v4 && __builtin_cpu_supports("avx512bf16");
+    bool bf16 = v4 && __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vnni");
     return bf16 ? CPU_AVX512_BF16 : v4 ? CPU_AVX512 : v3 ? CPU_AVX2 : CPU_BASE;
 #else
     return CPU_BASE;
