@@ -9,7 +9,6 @@
 #include "program.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <math.h>
 
 static const char CONFIG[] =
@@ -176,7 +175,13 @@ static inline void need_proc(void) {
     if (access("/proc/self/stat", R_OK) != 0) SKIP("there is no /proc");
 }
 
-/* The newest child of a process that is older than `before`; 0: there is none. */
+/* Increases with the time at which a child was started. After the largest id, ids begin again at small ones. */
+static inline int order_of(pid_t parent, pid_t child) {
+    enum { MAX_ID = 1 << 22 };
+    return child > parent ? child - parent : child - parent + MAX_ID;
+}
+
+/* The newest child of a process that is older than `before` (0: any); 0: there is none. */
 static inline pid_t child_before(pid_t parent, pid_t before) {
     DIR *processes = opendir("/proc");
     pid_t found = 0;
@@ -188,14 +193,15 @@ static inline pid_t child_before(pid_t parent, pid_t before) {
         if (!file) continue;
         if (fgets(text, sizeof text, file) && strrchr(text, ')')) sscanf(strrchr(text, ')'), ") %*c %d", &of);
         fclose(file);
-        if (of == parent && id > found && id < before) found = id;
+        bool older = !before || order_of(parent, id) < order_of(parent, before);
+        if (of == parent && older && (!found || order_of(parent, id) > order_of(parent, found))) found = id;
     }
     if (processes) closedir(processes);
     return found;
 }
 
 static inline pid_t child_of(pid_t parent) {
-    return child_before(parent, INT_MAX);
+    return child_before(parent, 0);
 }
 
 /* The highest step of out/checkpoint-STEP; -1: there is none. */
