@@ -290,21 +290,25 @@ static void a_rank_allocates_what_is_planned(void **state) {
 
 enum { BLOCK = 8, BLOCKS = 12 };
 
-typedef struct damaged {
+/* Reads the examples of others, of which the last one is damaged or late. */
+typedef struct troubled {
     examples examples;
     const examples *good;
-    bool here;
-} damaged;
+    bool damaged;
+    int milliseconds; /* late */
+} troubled;
 
-static int read_damaged(const examples *data, int64_t i, example *out) {
-    const damaged *d = (const damaged *)(const void *)data;
-    if (d->here && i == BLOCKS - 1) return damaged_block(i); /* after whole micro-batches with the others */
-    return d->good->read(d->good, i, out);
+static int read_troubled(const examples *data, int64_t i, example *out) {
+    const troubled *t = (const troubled *)(const void *)data;
+    bool last = i == BLOCKS - 1;
+    if (last && t->damaged) return damaged_block(i); /* after whole micro-batches with the others */
+    if (last) usleep((useconds_t)t->milliseconds * 1000);
+    return t->good->read(t->good, i, out);
 }
 
 static int count_good(const examples *data, int64_t i, int64_t *count) {
-    const damaged *d = (const damaged *)(const void *)data;
-    return d->good->count_labels(d->good, i, count);
+    const troubled *t = (const troubled *)(const void *)data;
+    return t->good->count_labels(t->good, i, count);
 }
 
 static void make(fixture *f, const collectives *ranks, int zero, stepper **out) {
@@ -335,8 +339,8 @@ static void a_failure_within_a_step_is_that_of_all(void **state) {
     stepper *s;
     step_result result;
     blocks good = blocks_of_ids(ids, BLOCK, BLOCKS);
-    damaged data = {.examples = good.examples, .good = &good.examples, .here = ranks->rank == last};
-    data.examples.read = read_damaged;
+    troubled data = {.examples = good.examples, .good = &good.examples, .damaged = ranks->rank == last};
+    data.examples.read = read_troubled;
     data.examples.count_labels = count_good;
     for (int i = 0; i < BLOCKS; i++) chosen[i] = i;
     fixture_ids(ids, BLOCK * BLOCKS, 3);
@@ -357,24 +361,6 @@ static void a_failure_within_a_step_is_that_of_all(void **state) {
 
 /* ---------------------------------------------------------------- a rank that is late */
 
-/* The last rank is slow in a step, when it reads an example. */
-typedef struct late {
-    examples examples;
-    const examples *good;
-    int milliseconds;
-} late;
-
-static int read_late(const examples *data, int64_t i, example *out) {
-    const late *l = (const late *)(const void *)data;
-    if (i == BLOCKS - 1) usleep((useconds_t)l->milliseconds * 1000);
-    return l->good->read(l->good, i, out);
-}
-
-static int count_late(const examples *data, int64_t i, int64_t *count) {
-    const late *l = (const late *)(const void *)data;
-    return l->good->count_labels(l->good, i, count);
-}
-
 /* The wait of a step, which is at most its duration. */
 static double wait_of_a_step(stepper *s, const examples *data, const int64_t *chosen) {
     step_result result;
@@ -388,6 +374,7 @@ static double wait_of_a_step(stepper *s, const examples *data, const int64_t *ch
     return result.communication_wait;
 }
 
+/* The last rank is slow in a step, when it reads an example. */
 static void the_others_wait_for_a_late_rank(void **state) {
     (void)state;
     lckv_processes *ranks;
@@ -395,9 +382,9 @@ static void the_others_wait_for_a_late_rank(void **state) {
     int32_t ids[BLOCK * BLOCKS];
     int64_t chosen[BLOCKS];
     blocks good = blocks_of_ids(ids, BLOCK, BLOCKS);
-    late data = {.examples = good.examples, .good = &good.examples};
-    data.examples.read = read_late;
-    data.examples.count_labels = count_late;
+    troubled data = {.examples = good.examples, .good = &good.examples};
+    data.examples.read = read_troubled;
+    data.examples.count_labels = count_good;
     for (int i = 0; i < BLOCKS; i++) chosen[i] = i;
     fixture_ids(ids, BLOCK * BLOCKS, 3);
     for (int zero = 1; zero <= 3; zero += 2) {

@@ -285,8 +285,7 @@ const flag_table TRAIN_FLAGS = {
     "train",
     "Trains a model on text or token ids and writes it as a Hugging Face folder. train_log.jsonl has the loss, the "
     "learning rate and the throughput. To resume, run the same command again. Ctrl-C, SIGTERM, SIGUSR1 and SIGHUP "
-    "write a "
-    "checkpoint and stop.",
+    "write a checkpoint and stop.",
     "[--config_name CONFIG] [--model_name_or_path MODEL] --train_file FILES --output_dir DIR",
     FLAGS,
     TRAINING_FOREIGN,

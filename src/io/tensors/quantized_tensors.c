@@ -136,9 +136,8 @@ static int read_scale(const checkpoint_tensor *t, int64_t i, uint16_t *scale) {
     float value = e->type == DTYPE_F32 ? float_of_bits(bits) : cpu_widened(&half, e->type, 0);
     *scale = f16_of_float(value);
     REQUIRE(isfinite(float_of_f16(*scale)), LCKV_ERROR_FORMAT,
-            "%s: tensor %s: scale %lld: expected a finite f16, "
-            "found %g",
-            t->file->path, e->name, (long long)i, (double)value);
+            "%s: tensor %s: scale %lld: expected a finite f16, found %g", t->file->path, e->name, (long long)i,
+            (double)value);
     return LCKV_OK;
 }
 

@@ -47,8 +47,7 @@ static int check(const memory_fit *f, int64_t batch_size) {
     return fail(
         LCKV_ERROR_MEMORY,
         "training with micro-batches of %lld block%s of %lld tokens needs %.2f %s%s, %.2f %s more than the %.2f %s "
-        "that "
-        "are free; reduce per_device_train_batch_size or block_size, or set gradient_checkpointing, or bf16 with "
+        "that are free; reduce per_device_train_batch_size or block_size, or set gradient_checkpointing, or bf16 with "
         "torch_dtype bfloat16%s",
         (long long)batch_size, plural(batch_size), (long long)f->shape.block_size, bytes / unit, name,
         f->shape.num_processes > 1 ? " in each process" : "", (bytes - f->available) / unit, name, f->available / unit,
