@@ -10,6 +10,7 @@
 typedef struct perf_options {
     const char *config, *device;
     const char *weight_dtype; /* "float", "int8" or "int4", as for lckv bench */
+    const char *kv_dtype;     /* as for lckv bench */
     int batch, block;         /* sequences or clients; tokens of a training block */
     int seconds;              /* for the measurement, roughly */
     int threads;              /* 0: all processors */

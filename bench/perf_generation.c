@@ -30,6 +30,7 @@ static int generation_open(const perf_options *o, generation *g) {
     TRY(device_open(o->device, o->threads, &g->device));
     char overrides[64];
     snprintf(overrides, sizeof overrides, "weight_dtype=%s", o->weight_dtype);
+    TRY(kv_cache_choose_type(g->device, o->compute, o->kv_dtype, &options.kv_type));
     TRY(config_read(o->config, overrides, &c));
     TRY(model_create_random(g->device, c, o->compute, 1, &g->model));
     return batcher_create(g->model, &options, &g->batcher);
@@ -150,14 +151,14 @@ static void report(const perf_options *o, rounds *r, double flops) {
     double bytes = perf_median(r->bytes, r->count), prompt = perf_median(r->prompt, r->count);
     double gflops = 1e-9 * flops * prompt / ((double)o->batch * o->prompt);
     printf("{\"bench\": \"generate\", \"config\": \"%s\", \"device\": \"%s\", \"compute\": \"%s\", \"weight_dtype\": "
-           "\"%s\", "
+           "\"%s\", \"kv_dtype\": \"%s\", "
            "\"batch\": %d, \"prompt\": %d, \"length\": %d, \"rounds\": %d, \"prompt_tokens_per_second\": %.1f, "
            "\"prompt_gflops\": %.2f, \"decode_tokens_per_second\": %.1f, "
            "\"prompt_tokens_per_cpu_second\": %.1f, \"decode_tokens_per_cpu_second\": %.1f, "
            "\"weight_gbytes_per_second\": %.2f, \"read_gbytes_per_second\": %.2f, \"copy_gbytes_per_second\": %.2f, "
            "\"product_gflops\": %.2f, \"prompt_of_product_speed\": %.2f, \"decode_of_read_bandwidth\": %.2f}\n",
-           o->config, o->device, dtype_name(o->compute), o->weight_dtype, o->batch, o->prompt, o->length, r->count,
-           prompt, gflops, perf_median(r->decode, r->count), perf_median(r->prompt_cpu, r->count),
+           o->config, o->device, dtype_name(o->compute), o->weight_dtype, o->kv_dtype, o->batch, o->prompt, o->length,
+           r->count, prompt, gflops, perf_median(r->decode, r->count), perf_median(r->prompt_cpu, r->count),
            perf_median(r->decode_cpu, r->count), 1e-9 * bytes, 1e-9 * read, 1e-9 * copy, 1e-9 * product,
            1e9 * gflops / product, read > 0 ? bytes / read : 0);
 }

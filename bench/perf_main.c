@@ -6,7 +6,7 @@
  *                    [--bf16]
  * bench processes CONFIG [--device D] [--batch N] [--step N] [--block N] [--seconds S] [--bf16]
  * bench generate CONFIG [--device D] [--batch N] [--prompt N] [--length N] [--chunk N] [--seconds S] [--threads N]
- *                       [--bf16] [--weight_dtype float|int8|int4]
+ *                       [--bf16] [--weight_dtype float|int8|int4] [--kv_dtype auto|bfloat16|int8]
  * bench few CONFIG [--device D] [--threads N]
  * bench prefix|encoding CONFIG [--device D] [--prompt N] [--chunk N] [--seconds S] [--threads N] [--bf16]
  * bench lockstep CONFIG [--device D] [--batch N] [--prompt N] [--chunk N] [--seconds S] [--threads N] [--bf16]
@@ -44,7 +44,8 @@ static int usage(void) {
         "usage: bench speeds|train|checkpointing|exact|processes|generate|few|prefix|encoding|lockstep|together|server "
         "CONFIG "
         "[--device D] [--batch N] [--step N] [--reference_step N] [--block N] [--prompt N] [--length N] "
-        "[--chunk N] [--seconds S] [--threads N] [--bf16] [--weight_dtype float|int8|int4]\n");
+        "[--chunk N] [--seconds S] [--threads N] [--bf16] [--weight_dtype float|int8|int4] "
+        "[--kv_dtype auto|bfloat16|int8]\n");
     return 2;
 }
 
@@ -52,6 +53,7 @@ static int read_options(int argc, char **argv, perf_options *o) {
     *o = (perf_options){.config = argv[2],
                         .device = "cpu",
                         .weight_dtype = "float",
+                        .kv_dtype = "auto",
                         .batch = 4,
                         .block = 512,
                         .prompt = 512,
@@ -66,6 +68,11 @@ static int read_options(int argc, char **argv, perf_options *o) {
         }
         if (!strcmp(argv[i], "--device")) {
             o->device = value;
+            i++;
+            continue;
+        }
+        if (!strcmp(argv[i], "--kv_dtype")) {
+            o->kv_dtype = value;
             i++;
             continue;
         }

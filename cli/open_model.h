@@ -14,7 +14,7 @@ enum { TORCH_DTYPE_FLOAT16 = 3 }; /* index in TORCH_DTYPES */
     {                                                                                                                  \
         "kv_dtype", FLAG_CHOICE, "auto", group,                                                                        \
             "data type of keys and values: auto uses that of the computation; int8 is about half of bfloat16, with a " \
-            "scale for each token and KV head. A GPU has auto only",                                                   \
+            "scale for each token and KV head",                                                                        \
             FLAG_INTO(options, member), .choices = KV_DTYPES                                                           \
     }
 

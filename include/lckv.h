@@ -1239,8 +1239,8 @@ typedef struct lckv_engine_options {
      * estimated. 0 for that of max_num_batched_tokens tokens by the plan (default). */
     double max_time_between_tokens;
     /* Type of the keys and values in the KV cache: "auto" for the type of computation (also NULL; default),
-     * "float32", "bfloat16", or "int8": bytes with an f32 scale for each token and KV head (docs/model.md). A GPU
-     * has "auto" only. */
+     * "float32", "bfloat16", or "int8": bytes with an f32 scale for each token and KV head (docs/model.md).
+     */
     const char *kv_dtype;
 } lckv_engine_options;
 

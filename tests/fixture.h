@@ -21,29 +21,36 @@ typedef struct fixture {
 
 /* Creates a model whose weights are large enough that each layer matters: initializer_range 0.25 at hidden_size 24.
  * `extra` is appended to config.json, for example ",\"layer_types\":\"1_1\"". */
-static inline void fixture_open_on(fixture *f, const char *device_name, int layers, const char *extra, dtype compute,
-                                   bool with_tape) {
+static inline void fixture_open_as(fixture *f, const char *device_name, int layers, const char *extra, dtype compute,
+                                   weight_format format, bool with_tape) {
     char text[1024];
     json_t *tree;
     model_config *c;
     params *p;
     *f = (fixture){0};
     snprintf(text, sizeof text,
-             "{\"model_type\":\"lckv-llama\",\"hidden_size\":24,\"intermediate_size\":36,\"num_attention_heads\":4,"
-             "\"num_key_value_heads\":2,\"head_dim\":6,\"num_hidden_layers\":%d,\"vocab_size\":%d,"
+             "{\"model_type\":\"lckv-llama\",%s\"num_attention_heads\":4,"
+             "\"num_key_value_heads\":2,\"num_hidden_layers\":%d,\"vocab_size\":%d,"
              "\"max_position_embeddings\":4096,\"rms_norm_eps\":1e-5,\"hidden_act\":\"silu\",\"initializer_range\":0."
              "25%s%s}",
-             layers, FIXTURE_VOCAB, strstr(extra, "eos_token_id") ? "" : ",\"eos_token_id\":null", extra);
+             strstr(extra, "hidden_size") ? "" : "\"hidden_size\":24,\"intermediate_size\":36,\"head_dim\":6,", layers,
+             FIXTURE_VOCAB, strstr(extra, "eos_token_id") ? "" : ",\"eos_token_id\":null", extra);
     OK(json_parse(text, strlen(text), "fixture", &tree));
     OK(config_from_json(tree, "fixture", NULL, &c));
     json_decref(tree);
     OK(device_open(device_name, 2, &f->device));
     OK(params_create(c, NULL, NULL, &p));
-    OK(params_allocate(p, f->device, DTYPE_F32));
+    params_choose_types(p, DTYPE_F32, format);
+    OK(params_allocate_as_typed(p, f->device));
     OK(params_randomize(p, c, 7));
     OK(model_create(f->device, c, p, &f->model));
     OK(graph_create(f->device, compute, with_tape, &f->graph));
     OK(batch_create(f->device, (batch_limits){1, 1, 0}, &f->batch));
+}
+
+static inline void fixture_open_on(fixture *f, const char *device_name, int layers, const char *extra, dtype compute,
+                                   bool with_tape) {
+    fixture_open_as(f, device_name, layers, extra, compute, WEIGHT_FLOAT, with_tape);
 }
 
 static inline void fixture_open(fixture *f, int layers, const char *extra, dtype compute, bool with_tape) {

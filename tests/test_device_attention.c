@@ -5,7 +5,7 @@
 
 #include "device/open.h"
 
-enum { MAX_SEQUENCES = 4, MAX_KEYS = 1024, MAX_DIM = 128 };
+enum { MAX_SEQUENCES = 4, MAX_KEYS = 1024, MAX_DIM = 256 };
 
 struct attention_case {
     int heads, kv_heads, dim;
@@ -62,6 +62,14 @@ static const struct attention_case cases[] = {
     {12, 2, 72, true, 0, 16, false, 2, {{1, 1, 0, 90, 0, 0}, {1, 1, 0, 17, 0, 0}}},
     {7, 1, 24, false, 33, 4, false, 2, {{1, 1, 0, 99, 0, 0}, {1, 1, 0, 3, 0, 0}}},
     {2, 2, 1, false, 0, 16, false, 1, {{1, 1, 0, 100, 0, 0}}},
+    /* other heads; more new rows than queries; prompts and decoding in one call */
+    {8, 2, 32, false, 0, 16, false, 3, {{1, 1, 0, 300, 0, 0}, {30, 30, 0, 70, 0, 0}, {2, 2, 0, 33, 0, 0}}},
+    {6, 2, 96, true, 40, 16, false, 3, {{1, 1, 0, 200, 0, 0}, {30, 30, 0, 70, 0, 0}, {2, 2, 0, 33, 0, 0}}},
+    {4, 1, 256, false, 100, 8, false, 2, {{1, 1, 0, 150, 0, 0}, {20, 20, 0, 40, 0, 0}}},
+    {2, 1, 64, false, 0, 16, false, 2, {{2, 40, 38, 100, 0, 0}, {1, 1, 0, 17, 0, 0}}},
+    {16, 2, 128, false, 60, 4, false, 2, {{1, 1, 0, 90, 0, 0}, {80, 80, 0, 133, 7, 2}}},
+    {16, 1, 128, true, 0, 16, true, 2, {{1, 0, 0, 500, 4, 3}, {1, 1, 0, 40, 20, 5}}},
+    {4, 2, 64, false, 0, 16, true, 3, {{1, 1, 0, 70, 40, 9}, {2, 2, 0, 30, 30, 0}, {1, 1, 0, 0, 0, 0}}},
 };
 enum { CASES = sizeof cases / sizeof *cases, DEAD_ROWS = 3 };
 
@@ -283,11 +291,8 @@ static void check_dead(view v) {
 /* New rows, and past ones. */
 static const struct {
     dtype compute, past;
-} types_of[] = {{DTYPE_F32, DTYPE_F32},
-                {DTYPE_BF16, DTYPE_BF16},
-                {DTYPE_BF16, DTYPE_F32},
-                {DTYPE_F32, DTYPE_KV_INT8},
-                {DTYPE_BF16, DTYPE_KV_INT8}};
+} types_of[] = {{DTYPE_F32, DTYPE_F32},  {DTYPE_BF16, DTYPE_BF16},   {DTYPE_BF16, DTYPE_F32},
+                {DTYPE_F32, DTYPE_BF16}, {DTYPE_F32, DTYPE_KV_INT8}, {DTYPE_BF16, DTYPE_KV_INT8}};
 enum { TYPES = sizeof types_of / sizeof *types_of };
 
 static void check_attention(device *d) {

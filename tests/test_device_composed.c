@@ -8,7 +8,8 @@ static const struct {
     {1, 1, {1, 3, 2}},       {1, 2048, {24, 16, 17}},    {2, 1544, {40, 16, 16}},  {3, 136, {17, 33, 5}},
     {5, 33, {7, 5, 130}},    {8, 1032, {40, 8, 8}},      {9, 256, {64, 16, 16}},   {16, 264, {31, 16, 24}},
     {17, 64, {100, 20, 20}}, {32, 160, {24, 24, 24}},    {33, 128, {40, 16, 16}},  {61, 17, {37, 3, 4}},
-    {70, 136, {72, 32, 32}}, {50, 1096, {200, 72, 136}}, {33, 2600, {24, 24, 24}},
+    {70, 136, {72, 32, 32}}, {50, 1096, {200, 72, 136}}, {33, 2600, {24, 24, 24}}, {6, 1088, {8, 4, 3}},
+    {12, 704, {8, 4, 3}},    {24, 2304, {4, 4, 4}},
 };
 enum { SIZES = sizeof sizes / sizeof *sizes };
 
@@ -157,9 +158,32 @@ static void check_products(device *d) {
         }
 }
 
-/* Pages of either type, rows that are not stored, with and without queries: the same bits as from the separate ops. */
-static void check_rope_append_of(device *d, int64_t rows, int heads, int kv_heads, int dim, dtype compute,
-                                 dtype pages) {
+/* Pages or workspace; their content is random. */
+static view random_pages(int64_t rows, int64_t cols, dtype type, int dim) {
+    if (type != DTYPE_KV_INT8) return random_tensor(rows, cols, type, 1.0);
+    view v = tensor_of_heads(rows, cols, dim);
+    for (int64_t i = 0; i < elements(v); i++) ((int8_t *)v.data)[i] = (int8_t)random_below(255);
+    for (int64_t i = 0; i < elements(v) / dim; i++) ((float *)v.scales)[i] = (float)random_uniform();
+    return v;
+}
+
+static view copy_pages(view from) {
+    if (from.type != DTYPE_KV_INT8) return copy_tensor(from);
+    view v = tensor_of_heads(from.rows, from.cols, from.group);
+    memcpy(v.data, from.data, view_bytes(from));
+    memcpy(v.scales, from.scales, view_scale_bytes(from));
+    return v;
+}
+
+static void check_same_pages(const char *what, view a, view b) {
+    check_same_bits(what, a, b);
+    if (a.scales && memcmp(a.scales, b.scales, view_scale_bytes(a)) != 0) fail_msg("%s: not the same scales", what);
+}
+
+/* Pages of each type, rows that are not stored, with and without queries, with and without rounding: the same bits as
+ * from the separate ops. */
+static void check_rope_append_of(device *d, int64_t rows, int heads, int kv_heads, int dim, dtype compute, dtype pages,
+                                 bool rounds) {
     enum { PAGE_ROWS = 40 };
     bool queries = heads > 0;
     struct op_rope_append a = {.k = random_tensor(rows, kv_heads * dim, compute, 1.0),
@@ -167,34 +191,56 @@ static void check_rope_append_of(device *d, int64_t rows, int heads, int kv_head
                                .k_out = tensor(rows, kv_heads * dim, compute),
                                .angles = random_tensor(rows, dim, DTYPE_F32, 1.0),
                                .index = tensor(rows, 1, DTYPE_I64),
-                               .pages_k = random_tensor(PAGE_ROWS, kv_heads * dim, pages, 1.0),
-                               .pages_v = random_tensor(PAGE_ROWS, kv_heads * dim, pages, 1.0),
+                               .pages_k = random_pages(PAGE_ROWS, kv_heads * dim, pages, dim),
+                               .pages_v = random_pages(PAGE_ROWS, kv_heads * dim, pages, dim),
                                .head_dim = dim};
+    if (rounds) a.room = random_pages(rows, kv_heads * dim, pages, dim);
     if (queries) a.q = random_tensor(rows, heads * dim, compute, 1.0), a.q_out = tensor(rows, heads * dim, compute);
     for (int64_t r = 0; r < rows; r++) ((int64_t *)a.index.data)[r] = r % 3 == 2 ? -1 : (r * 7 + 3) % PAGE_ROWS;
     struct op_rope_append b = a;
+    b.v = copy_tensor(a.v);
     b.k_out = tensor(rows, kv_heads * dim, compute);
-    b.pages_k = copy_tensor(a.pages_k), b.pages_v = copy_tensor(a.pages_v);
+    b.pages_k = copy_pages(a.pages_k), b.pages_v = copy_pages(a.pages_v);
     if (queries) b.q_out = tensor(rows, heads * dim, compute);
     RUN(d, rope_append, a);
     assert_int_equal(device_rope_append(d, &b), LCKV_OK);
     if (queries) check_same_bits("q", a.q_out, b.q_out);
     check_same_bits("k", a.k_out, b.k_out);
-    check_same_bits("pages of k", a.pages_k, b.pages_k);
-    check_same_bits("pages of v", a.pages_v, b.pages_v);
+    check_same_bits("v", a.v, b.v);
+    check_same_pages("pages of k", a.pages_k, b.pages_k);
+    check_same_pages("pages of v", a.pages_v, b.pages_v);
+    for (int64_t r = 0; rounds && r < rows; r++) { /* what pages hold */
+        int64_t to = ((int64_t *)a.index.data)[r];
+        for (int64_t i = 0; to >= 0 && i < a.v.cols; i++) {
+            double k = element(a.pages_k, to * a.v.cols + i), v = element(a.pages_v, to * a.v.cols + i);
+            check_near("k", a.k_out, r * a.v.cols + i, k, rounding(compute) * fabs(k));
+            check_near("v", a.v, r * a.v.cols + i, v, rounding(compute) * fabs(v));
+        }
+    }
     release_tensors();
 }
 
 static void check_rope_append(device *d) {
-    static const int shapes[][4] = {{1, 4, 2, 64}, {5, 8, 1, 16}, {13, 3, 3, 10}, {17, 0, 2, 128}, {1, 1, 1, 2}};
-    for (int s = 0; s < 5; s++)
-        for (int t = 0; t < 4; t++)
+    static const int shapes[][4] = {{1, 4, 2, 64}, {5, 8, 1, 16},  {13, 3, 3, 10}, {17, 0, 2, 128},
+                                    {1, 1, 1, 2},  {3, 2, 1, 256}, {4, 3, 1, 96}};
+    static const dtype pages[] = {DTYPE_F32, DTYPE_BF16, DTYPE_KV_INT8};
+    for (int s = 0; s < 7; s++)
+        for (int t = 0; t < 12; t++) {
+            if (pages[t / 4] == DTYPE_KV_INT8 && !(d->formats.rope_append & DTYPE_BIT(DTYPE_KV_INT8))) continue;
             check_rope_append_of(d, shapes[s][0], shapes[s][1], shapes[s][2], shapes[s][3],
-                                 t % 2 ? DTYPE_BF16 : DTYPE_F32, t / 2 ? DTYPE_BF16 : DTYPE_F32);
+                                 t % 2 ? DTYPE_BF16 : DTYPE_F32, pages[t / 4], t / 2 % 2 && pages[t / 4] != DTYPE_F32);
+        }
+}
+
+/* An integer of a head differs by at most one if its values differ by much less than its scale. */
+static double int8_step(view v, int64_t at, int dim) {
+    double largest = 0;
+    for (int64_t i = at / dim * dim; i < at / dim * dim + dim; i++) largest = fmax(largest, fabs(element(v, i)));
+    return 1.01 * largest / 127;
 }
 
 /* heads against project and rope_append, up to rounding: heads does not round in between. */
-static void check_heads_of(device *d, int64_t rows, int64_t in, int heads, int kv_heads, int dim, int t) {
+static void check_heads_of(device *d, int64_t rows, int64_t in, int heads, int kv_heads, int dim, int t, bool int8) {
     enum { PAGE_ROWS = 200 };
     dtype compute = types[t].compute;
     int64_t cols[] = {heads * dim, kv_heads * dim, kv_heads * dim};
@@ -217,15 +263,16 @@ static void check_heads_of(device *d, int64_t rows, int64_t in, int heads, int k
         for (int64_t r = 0; r < rows; r++)
             ((int64_t *)a.append.index.data)[r] = r % 5 == 4 ? -1 : (r * 7 + 3) % PAGE_ROWS;
         a.append.k_out = tensor(rows, cols[1], compute);
-        a.append.pages_k = random_tensor(PAGE_ROWS, cols[1], compute, 1.0);
-        a.append.pages_v = random_tensor(PAGE_ROWS, cols[1], compute, 1.0);
+        a.append.pages_k = random_pages(PAGE_ROWS, cols[1], int8 ? DTYPE_KV_INT8 : compute, dim);
+        a.append.pages_v = random_pages(PAGE_ROWS, cols[1], int8 ? DTYPE_KV_INT8 : compute, dim);
+        if (int8) a.append.room = random_pages(rows, cols[1], DTYPE_KV_INT8, dim);
         a.append.k = a.project.part[1 - first].y;
         a.append.v = a.project.part[2 - first].y;
     }
     struct op_heads b = a;
     if (heads) b.append.q_out = tensor(rows, cols[0], compute);
     if (kv_heads) b.append.k_out = tensor(rows, cols[1], compute);
-    if (kv_heads) b.append.pages_k = copy_tensor(a.append.pages_k), b.append.pages_v = copy_tensor(a.append.pages_v);
+    if (kv_heads) b.append.pages_k = copy_pages(a.append.pages_k), b.append.pages_v = copy_pages(a.append.pages_v);
     RUN(d, heads, a);
     view v = kv_heads ? copy_tensor(a.append.v) : ABSENT;
     assert_int_equal(device_heads(d, &b), LCKV_OK);
@@ -237,7 +284,8 @@ static void check_heads_of(device *d, int64_t rows, int64_t in, int heads, int k
     for (int i = 0; i < 5; i++)
         for (int64_t j = 0; pairs[i][0].data && j < elements(pairs[i][0]); j++) {
             double want = element(pairs[i][1], j), size = sqrt((double)in) + fabs(want);
-            check_near("heads", pairs[i][0], j, want, (4 * rounding(compute) + 8 * F32_EPSILON) * size);
+            double step = int8 && i > 0 ? int8_step(pairs[i][1], j, dim) : 0;
+            check_near("heads", pairs[i][0], j, want, (4 * rounding(compute) + 8 * F32_EPSILON) * size + step);
         }
     release_tensors();
 }
@@ -247,11 +295,14 @@ static void check_heads(device *d) {
         {1, 1040, 4, 2, 64},  {2, 520, 4, 0, 32},    {70, 64, 2, 0, 16},  {3, 64, 8, 1, 16},    {8, 520, 3, 3, 32},
         {13, 72, 0, 2, 128},  {33, 136, 4, 2, 48},   {64, 256, 4, 1, 64}, {90, 64, 2, 2, 16},   {2, 40, 2, 1, 10},
         {40, 2048, 1, 1, 64}, {33, 1032, 0, 1, 128}, {64, 72, 1, 0, 64},  {64, 2048, 3, 2, 64}, {50, 1032, 2, 1, 128},
-        {36, 520, 1, 1, 256}, {63, 264, 3, 1, 32}};
+        {36, 520, 1, 1, 256}, {63, 264, 3, 1, 32},   {4, 576, 1, 1, 64},  {27, 192, 1, 1, 32}};
     for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
         for (int t = 0; t < TYPES; t++) {
             if (!is_known(d, t)) continue;
-            check_heads_of(d, shapes[s][0], shapes[s][1], shapes[s][2], shapes[s][3], shapes[s][4], t);
+            check_heads_of(d, shapes[s][0], shapes[s][1], shapes[s][2], shapes[s][3], shapes[s][4], t, false);
+            bool small = shapes[s][0] * shapes[s][1] < 40000, int8 = d->formats.heads & DTYPE_BIT(DTYPE_KV_INT8);
+            if (shapes[s][3] > 0 && small && int8)
+                check_heads_of(d, shapes[s][0], shapes[s][1], shapes[s][2], shapes[s][3], shapes[s][4], t, true);
         }
 }
 

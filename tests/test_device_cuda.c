@@ -127,14 +127,14 @@ static void test_out_of_memory(void **state) {
 
 /* Some elements of y, dx and dweight of products in tensor cores, with rows at odd and even addresses. `operands`: the
  * error of rounding an operand. */
-static void check_products_of(device *d, int64_t rows, int64_t in, int64_t out, dtype type) {
+static void check_products_of(device *d, int64_t rows, int64_t in, int64_t out, dtype type, dtype weight) {
     struct op_linear a = {.x = random_tensor(rows, in, type, 1.0),
-                          .weight = random_tensor(out, in, type, 1.0),
+                          .weight = random_tensor(out, in, weight, 1.0),
                           .y = tensor(rows, out, DTYPE_F32),
                           .dy = random_tensor(rows, out, DTYPE_F32, 1.0),
                           .dx = tensor(rows, in, DTYPE_F32),
                           .dweight = tensor(out, in, DTYPE_F32)};
-    double operands = operand_rounding(d, type);
+    double operands = operand_rounding(d, type), widened = is_grouped(weight) ? operands : 0;
     memset(a.dx.data, 0, view_bytes(a.dx));
     memset(a.dweight.data, 0, view_bytes(a.dweight));
     RUN(d, linear, a);
@@ -154,8 +154,8 @@ static void check_products_of(device *d, int64_t rows, int64_t in, int64_t out, 
             double term = element(a.dy, j * out + c) * element(a.x, j * in + k);
             dweight += term, dweight_size += fabs(term);
         }
-        check_near("y", a.y, r * out + c, y, F32_EPSILON * (double)(in + 2) * y_size);
-        check_near("dx", a.dx, r * in + k, dx, (operands + F32_EPSILON * (double)(out + 2)) * dx_size);
+        check_near("y", a.y, r * out + c, y, (widened + F32_EPSILON * (double)(in + 2)) * y_size);
+        check_near("dx", a.dx, r * in + k, dx, (operands + widened + F32_EPSILON * (double)(out + 2)) * dx_size);
         check_near("dweight", a.dweight, c * in + k, dweight,
                    (operands + F32_EPSILON * (double)(rows + 2)) * dweight_size);
     }
@@ -171,10 +171,15 @@ static void check_products_of(device *d, int64_t rows, int64_t in, int64_t out, 
 static void check_products(device *d) {
     static const int64_t sizes[][3] = {
         {512, 768, 1024}, {300, 1030, 517}, {9, 2048, 1000}, {4096, 64, 32}, {65, 7, 129}};
+    static const int64_t grouped[][3] = {{1, 2048, 5632},  {2, 5632, 2048}, {8, 5632, 300},  {16, 2048, 4300},
+                                         {32, 1024, 3000}, {31, 4096, 77},  {64, 576, 1536}, {300, 1030, 517}};
     for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
-        check_products_of(d, sizes[s][0], sizes[s][1], sizes[s][2], DTYPE_F32);
-        check_products_of(d, sizes[s][0], sizes[s][1], sizes[s][2], DTYPE_BF16);
+        check_products_of(d, sizes[s][0], sizes[s][1], sizes[s][2], DTYPE_F32, DTYPE_F32);
+        check_products_of(d, sizes[s][0], sizes[s][1], sizes[s][2], DTYPE_BF16, DTYPE_BF16);
     }
+    for (size_t s = 0; s < sizeof grouped / sizeof *grouped; s++)
+        for (int weight = DTYPE_INT8; weight <= DTYPE_INT4; weight++)
+            check_products_of(d, grouped[s][0], grouped[s][1], grouped[s][2], DTYPE_BF16, (dtype)weight);
 }
 
 /* ---------------------------------------------------------------- cross-entropy */

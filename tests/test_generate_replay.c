@@ -1,6 +1,6 @@
 /* Decoding on a GPU: captured steps that are replayed with new ids, positions and page tables choose the same tokens
  * and give the same probabilities, bit for bit, as steps that are not captured, while sequences grow, end, and have
- * penalties. The same holds for the steps of a single prompt. */
+ * penalties. The same holds for the steps of a single prompt, and for each type of keys and values. */
 #include "generate/batcher/batcher.h"
 
 #include "fixture.h"
@@ -43,19 +43,44 @@ static void run(batcher *b, int first, int end, sample_row how, output *out) {
     }
 }
 
-static void generate(const char *layout, dtype compute, sample_row how, bool records, output *out) {
+/* Quantized weights have rows of whole copies of the kernels for few rows. Keys and values in int8 have heads for
+ * tensor cores. */
+static const char *sizes_of(weight_format format, dtype kv_type) {
+    bool plain = format == WEIGHT_FLOAT && kv_type != DTYPE_KV_INT8;
+    return plain ? "" : ",\"hidden_size\":128,\"intermediate_size\":192,\"head_dim\":32";
+}
+
+typedef struct setting {
+    const char *layout;
+    dtype compute;
+    weight_format format;
+    dtype kv_type; /* DTYPE_F32: that of the computation */
+} setting;
+
+static void generate(const setting *as, sample_row how, bool records, output *out) {
     fixture f;
     batcher *b;
     char extra[256];
-    snprintf(extra, sizeof extra, ",\"layer_types\":\"%s\",\"sliding_window\":5", layout);
-    fixture_open_on(&f, "cuda", 4, extra, compute, false);
-    batcher_options options = {.compute = compute, .sequences = TOGETHER, .rows = 64};
+    dtype compute = as->compute;
+    snprintf(extra, sizeof extra, ",\"layer_types\":\"%s\",\"sliding_window\":5%s", as->layout,
+             sizes_of(as->format, as->kv_type));
+    fixture_open_as(&f, "cuda", 4, extra, compute, as->format, false);
+    batcher_options options = {.compute = compute, .kv_type = as->kv_type, .sequences = TOGETHER, .rows = 64};
     OK(batcher_create(f.model, &options, &b)); /* pasts are rounded up in both, so that their kernels are the same */
     if (!records) f.device->recording = (struct device_recording){0};
     run(b, 0, TOGETHER, how, out);
     for (int i = TOGETHER; i < SEQUENCES; i++) run(b, i, i + 1, how, out);
     batcher_free(b);
     fixture_close(&f);
+}
+
+static void expect_same(const setting *as, sample_row how) {
+    output *plain = calloc(1, sizeof *plain), *replayed = calloc(1, sizeof *replayed);
+    assert_true(plain && replayed);
+    generate(as, how, false, plain);
+    generate(as, how, true, replayed);
+    assert_memory_equal(plain, replayed, sizeof *plain);
+    free(plain), free(replayed);
 }
 
 static void recorded_decoding_is_the_same(void **state) {
@@ -66,14 +91,13 @@ static void recorded_decoding_is_the_same(void **state) {
     if (!fixture_has_gpu()) skip();
     for (int i = 0; i < 3; i++)
         for (int w = 0; w < 2; w++)
-            for (int compute = DTYPE_F32; compute <= DTYPE_BF16; compute++) {
-                output *plain = calloc(1, sizeof *plain), *replayed = calloc(1, sizeof *replayed);
-                assert_true(plain && replayed);
-                generate(layouts[i], (dtype)compute, ways[w], false, plain);
-                generate(layouts[i], (dtype)compute, ways[w], true, replayed);
-                assert_memory_equal(plain, replayed, sizeof *plain);
-                free(plain), free(replayed);
+            for (int t = 0; t < 4; t++) {
+                dtype compute = t % 2 ? DTYPE_BF16 : DTYPE_F32, kv_type = t / 2 ? DTYPE_KV_INT8 : DTYPE_F32;
+                expect_same(&(setting){layouts[i], compute, WEIGHT_FLOAT, kv_type}, ways[w]);
             }
+    for (int format = WEIGHT_INT8; format <= WEIGHT_INT4; format++)
+        for (int compute = DTYPE_F32; compute <= DTYPE_BF16; compute++)
+            expect_same(&(setting){layouts[0], (dtype)compute, (weight_format)format, DTYPE_F32}, ways[0]);
 }
 
 int main(void) {

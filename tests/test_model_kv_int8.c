@@ -9,12 +9,16 @@ static const char *const layouts[] = {
 enum { LAYOUTS = sizeof layouts / sizeof *layouts, LENGTH = 12, ALL = LENGTH * FIXTURE_VOCAB };
 
 /* The plan is the exact form for at most LENGTH tokens. */
-static void open_layout(fixture *f, const char *layout, const char *more) {
+static void open_layout_on(const char *name, fixture *f, const char *layout, const char *more) {
     char extra[256];
     snprintf(extra, sizeof extra,
              ",\"layer_types\":\"%s\",\"sliding_window\":4,\"forward_passes\":%d,\"backward_passes\":1%s", layout,
              LENGTH - 1, more);
-    fixture_open(f, 4, extra, DTYPE_F32, false);
+    fixture_open_on(f, name, 4, extra, DTYPE_F32, false);
+}
+
+static void open_layout(fixture *f, const char *layout, const char *more) {
+    open_layout_on("cpu", f, layout, more);
 }
 
 static int open_cache(fixture *f, dtype type) {
@@ -47,8 +51,7 @@ static double mean_difference(const float *a, const float *b) {
 /* Logits in f32 differ by about 1e-6 between the forms. Such a difference moves one in some ten thousand stored values
  * to the next integer, a part of the error of int8 that is far below a tenth. Without rounding the rows of a call, the
  * forms would differ by that error. */
-static void forms_agree(void **state) {
-    (void)state;
+static void check_forms(const char *name) {
     static const int splits[] = {1, 3, 5, LENGTH};
     double worst = 0;
     for (int i = 0; i < LAYOUTS; i++)
@@ -57,7 +60,7 @@ static void forms_agree(void **state) {
             float exact[ALL], unrounded[ALL], other[ALL];
             int32_t ids[LENGTH];
             fixture_ids(ids, LENGTH, 1);
-            open_layout(&f, layouts[i], nodiag ? ",\"force_nodiag\":true" : "");
+            open_layout_on(name, &f, layouts[i], nodiag ? ",\"force_nodiag\":true" : "");
             run_split(&f, DTYPE_F32, ids, 1, unrounded);
             run_split(&f, DTYPE_KV_INT8, ids, 1, exact);
             double error = mean_difference(exact, unrounded);
@@ -75,7 +78,13 @@ static void forms_agree(void **state) {
             if (worst > 0.1) fail_msg("%s: forms differ by %.3g of the error of int8", layouts[i], worst);
             fixture_close(&f);
         }
-    printf("forms differ by at most %.2g of the error of int8\n", worst);
+    printf("%s: forms differ by at most %.2g of the error of int8\n", name, worst);
+}
+
+static void forms_agree(void **state) {
+    (void)state;
+    check_forms("cpu");
+    if (fixture_has_gpu()) check_forms("cuda");
 }
 
 /* bf16 pages of a model that computes in f32 are another type that rounds. */
@@ -158,7 +167,7 @@ static void names_of_types(void **state) {
     FAILS(kv_cache_choose_type(d, DTYPE_F32, "fp8", &type), LCKV_ERROR_ARGUMENT,
           "kv_dtype: expected auto, float32, bfloat16 or int8, found \"fp8\"");
     FAILS(kv_cache_choose_type(d, DTYPE_BF16, "float32", &type), LCKV_ERROR_ARGUMENT, "computed in bfloat16");
-    d->formats = (struct device_formats){0}; /* as on a GPU */
+    d->formats = (struct device_formats){0}; /* as on a device without them */
     for (int i = 0; i < 3; i++) OK(kv_cache_choose_type(d, DTYPE_BF16, known[i].name, &type));
     FAILS(kv_cache_choose_type(d, DTYPE_F32, "int8", &type), LCKV_ERROR_UNSUPPORTED,
           "kv_dtype int8: device cpu stores keys and values in the type of computation only (float32)");

@@ -20,6 +20,12 @@ int device_linear_add(device *d, const struct op_linear_add *a) {
     return DEVICE_RUN(d, add, &sum);
 }
 
+/* x = x converted to the type of `room` and back. */
+static int round_rows(device *d, view x, view room) {
+    TRY(DEVICE_RUN(d, cast, &((struct op_cast){x, room})));
+    return DEVICE_RUN(d, cast, &((struct op_cast){room, x}));
+}
+
 int device_rope_append(device *d, const struct op_rope_append *a) {
     struct op_rope q = {.x = a->q, .angles = a->angles, .y = a->q_out, .head_dim = a->head_dim};
     struct op_rope k = {.x = a->k, .angles = a->angles, .y = a->k_out, .head_dim = a->head_dim};
@@ -29,7 +35,10 @@ int device_rope_append(device *d, const struct op_rope_append *a) {
     if (!a->k.data) return LCKV_OK;
     TRY(DEVICE_RUN(d, rope, &k));
     TRY(DEVICE_RUN(d, scatter_rows, &keys));
-    return DEVICE_RUN(d, scatter_rows, &values);
+    TRY(DEVICE_RUN(d, scatter_rows, &values));
+    if (!a->room.data) return LCKV_OK;
+    TRY(round_rows(d, a->k_out, a->room));
+    return round_rows(d, a->v, a->room);
 }
 
 int device_heads(device *d, const struct op_heads *a) {

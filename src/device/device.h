@@ -310,13 +310,15 @@ struct op_linear_add {
 };
 
 /* q_out = rope(q) and k_out = rope(k). Then, for each row, k_out and v are written to row index[r] of pages_k and
- * pages_v, as in scatter_rows. Queries may be absent, and so may keys, values and pages. */
+ * pages_v, as in scatter_rows. With `room`, k_out and v are then rounded to the pages' type and back, so that they have
+ * the values that pages hold. Queries may be absent, and so may keys, values and pages. */
 struct op_rope_append {
     view q, q_out;         /* compute type [rows, heads * head_dim] */
     view k, v, k_out;      /* compute type [rows, kv_heads * head_dim] */
     view angles;           /* f32 [rows, head_dim] */
     view index;            /* i64 [rows, 1] */
     view pages_k, pages_v; /* f32, bf16 or kv_int8 [n, kv_heads * head_dim] */
+    view room;             /* pages' type [rows, kv_heads * head_dim]: workspace; may be absent */
     int head_dim;
 };
 

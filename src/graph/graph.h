@@ -170,8 +170,8 @@ bool graph_is_packed(const graph_projection *p);
 int graph_project_heads(graph *g, tensor *x, const graph_projection *p, const bool present[PROJECT_PARTS],
                         tensor *angles, tensor *out[PROJECT_PARTS]);
 
-/* *q_out = rope(q), *k_out = rope(k), and k_out and v are written to rows `index` of the pages. Without gradients. q
- * may be NULL; then *q_out is NULL. */
+/* *q_out = rope(q), *k_out = rope(k), and k_out and v are written to rows `index` of the pages, and rounded as by
+ * graph_round(). Without gradients. q may be NULL; then *q_out is NULL. */
 int graph_rope_append(graph *g, tensor *q, tensor *k, tensor *v, tensor *angles, view index,
                       const struct kv_pages *pages, tensor **q_out, tensor **k_out);
 
@@ -181,6 +181,8 @@ int graph_append_rows(graph *g, tensor *src, view index, view pages);
 /* x = x converted to `type` and back, in place: what pages of that type hold (f32, bf16 or kv_int8 with `group` columns
  * per scale). Nothing else may use the memory of x. Without gradients. */
 int graph_round(graph *g, tensor *x, dtype type, int64_t group);
+/* Workspace for it: *out views *memory, which the caller releases. Both are empty if x stays as it is. */
+int graph_rounding_room(graph *g, const tensor *x, dtype type, int64_t group, tensor **memory, view *out);
 
 /* Both in one op. The parts are queries, keys and values; either the queries or the keys and values may be absent
  * (without keys, pages is NULL and index is ignored). Outputs: rotated queries, rotated keys, values.

@@ -76,15 +76,23 @@ int graph_append_rows(graph *g, tensor *src, view index, view pages) {
     return RUN(g, scatter_rows, &a);
 }
 
-int graph_round(graph *g, tensor *x, dtype type, int64_t group) {
-    view rounded = {NULL, x->value.rows, x->value.cols, type};
-    tensor *memory;
+int graph_rounding_room(graph *g, const tensor *x, dtype type, int64_t group, tensor **memory, view *out) {
+    *memory = NULL;
+    *out = (view){NULL, x->value.rows, x->value.cols, type};
     if (type == DTYPE_F32 || type == x->value.type) return LCKV_OK;
-    if (type == DTYPE_KV_INT8) rounded.group = (int32_t)group;
-    size_t scales = view_scale_bytes(rounded); /* first, so that they are aligned */
-    TRY(graph_tensor(g, 1, (int64_t)(scales + view_bytes(rounded)), DTYPE_U8, &memory));
-    if (scales) rounded.scales = memory->value.data;
-    rounded.data = (char *)memory->value.data + scales;
+    if (type == DTYPE_KV_INT8) out->group = (int32_t)group;
+    size_t scales = view_scale_bytes(*out); /* first, so that they are aligned */
+    TRY(graph_tensor(g, 1, (int64_t)(scales + view_bytes(*out)), DTYPE_U8, memory));
+    if (scales) out->scales = (*memory)->value.data;
+    out->data = (char *)(*memory)->value.data + scales;
+    return LCKV_OK;
+}
+
+int graph_round(graph *g, tensor *x, dtype type, int64_t group) {
+    view rounded;
+    tensor *memory;
+    TRY(graph_rounding_room(g, x, type, group, &memory, &rounded));
+    if (!rounded.data) return LCKV_OK;
     int status = RUN(g, cast, &((struct op_cast){x->value, rounded}));
     if (status >= 0) status = RUN(g, cast, &((struct op_cast){rounded, x->value}));
     tensor_release(g, memory);

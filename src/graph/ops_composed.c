@@ -208,14 +208,17 @@ int graph_rope_append(graph *g, tensor *q, tensor *k, tensor *v, tensor *angles,
                                .pages_k = pages->k,
                                .pages_v = pages->v,
                                .head_dim = (int)angles->value.cols};
+    tensor *room = NULL;
     *q_out = NULL;
     TRY(graph_tensor(g, k->value.rows, k->value.cols, k->value.type, k_out));
     int status = q ? graph_tensor(g, q->value.rows, q->value.cols, q->value.type, q_out) : LCKV_OK;
+    if (status >= 0) status = graph_rounding_room(g, k, pages->k.type, pages->k.group, &room, &a.room);
     if (status >= 0) {
         a.k_out = (*k_out)->value;
         if (q) a.q = q->value, a.q_out = (*q_out)->value;
         status = RUN(g, rope_append, &a);
     }
+    tensor_release(g, room);
     if (status >= 0) return status;
     tensor_release(g, *q_out);
     *q_out = NULL;
@@ -228,9 +231,9 @@ bool graph_may_join_heads(const graph *g, tensor *x, const graph_projection *p) 
     return is_composed(g, x, p);
 }
 
-/* Products in `raw`; rotated ones, and unchanged values, in `out`. */
+/* Products in `raw`; rotated ones, and values that are not, in `out`. */
 static int run_heads(graph *g, tensor *x, const graph_projection *p, struct op_rope_append *append, bool queries,
-                     tensor *raw[PROJECT_PARTS], tensor *room[2], tensor *out[PROJECT_PARTS]) {
+                     tensor *raw[PROJECT_PARTS], tensor *room[3], tensor *out[PROJECT_PARTS]) {
     struct op_heads a;
     int keys = queries ? 1 : 0, rotated = p->parts < keys + 2 ? keys : keys + 1;
     TRY(take_project(g, x, p, raw, room, &a.project));
@@ -241,6 +244,8 @@ static int run_heads(graph *g, tensor *x, const graph_projection *p, struct op_r
         append->k = raw[keys]->value;
         append->k_out = out[keys]->value;
         append->v = raw[keys + 1]->value;
+        view pages = append->pages_k;
+        TRY(graph_rounding_room(g, raw[keys], pages.type, pages.group, &room[2], &append->room));
     }
     a.append = *append;
     return RUN(g, heads, &a);
@@ -250,11 +255,11 @@ int graph_heads(graph *g, tensor *x, const graph_projection *p, bool queries, te
                 const struct kv_pages *pages, tensor *out[PROJECT_PARTS]) {
     struct op_rope_append append = {.angles = angles->value, .head_dim = (int)angles->value.cols};
     if (pages) append.index = index, append.pages_k = pages->k, append.pages_v = pages->v;
-    tensor *raw[PROJECT_PARTS] = {NULL}, *room[2] = {NULL};
+    tensor *raw[PROJECT_PARTS] = {NULL}, *room[3] = {NULL};
     for (int i = 0; i < PROJECT_PARTS; i++) out[i] = NULL;
     int status = run_heads(g, x, p, &append, queries, raw, room, out);
     release_parts(g, raw);
-    for (int i = 0; i < 2; i++) tensor_release(g, room[i]);
+    for (int i = 0; i < 3; i++) tensor_release(g, room[i]);
     if (status < 0) release_parts(g, out);
     return status;
 }

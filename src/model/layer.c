@@ -70,9 +70,7 @@ static int make_at_once(pass *p, int slot, const layer_weights *w, tensor *x, he
     if (!*done) return LCKV_OK;
     TRY(graph_heads(p->g, x, &a, parts.q, p->rows->angles, index, parts.k ? &pages : NULL, made));
     name_parts(made, parts, out);
-    if (!parts.k) return LCKV_OK;
-    TRY(pass_round(p, slot, out));
-    pass_set_slot(p, slot, out->k, out->v);
+    if (parts.k) pass_set_slot(p, slot, out->k, out->v);
     return LCKV_OK;
 }
 

@@ -102,15 +102,25 @@ static int make_staged(const weight *w, staged_rows *s) {
     return fail(LCKV_ERROR_MEMORY, "no memory for %lld rows of %s", (long long)s->rows, w->name);
 }
 
+/* The host converts, also for a device with memory of its own. */
 static int threads_of(const params *p) {
-    return p->device->threads > 0 ? p->device->threads : 1;
+    return p->device->host_memory ? p->device->threads : device_processors();
+}
+
+/* s->wide = rows of a file, which are not aligned. */
+static void widen_rows(view rows, const char *host, dtype type, const staged_rows *s, int threads) {
+    size_t bytes = dtype_row_bytes(type, rows.cols);
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t r = 0; r < rows.rows; r++) {
+        void *narrow = (char *)s->narrow + (size_t)r * bytes;
+        memcpy(narrow, host + (size_t)r * bytes, bytes);
+        cpu_widen(s->wide + r * rows.cols, narrow, type, rows.cols);
+    }
 }
 
 static int quantize_chunk(params *p, view rows, const char *host, dtype type, const staged_rows *s) {
     device *d = p->device;
-    int64_t count = rows.rows * rows.cols;
-    memcpy(s->narrow, host, (size_t)count * dtype_element_bytes(type)); /* files are not aligned */
-    cpu_widen(s->wide, s->narrow, type, count);
+    widen_rows(rows, host, type, s, threads_of(p));
     TRY(quantize_rows(rows.type, rows.rows, rows.cols, s->wide, s->data, s->scales, threads_of(p)));
     TRY(d->memory.copy_in(d, rows.data, s->data, view_bytes(rows)));
     TRY(d->memory.copy_in(d, rows.scales, s->scales, view_scale_bytes(rows)));

@@ -124,8 +124,15 @@ static int rotate_one(pass *p, tensor **x) {
     return LCKV_OK;
 }
 
-/* One op for all if the slot stores keys and values. */
-static int rotate_and_append(pass *p, heads *h, const struct kv_pages *pages, view index) {
+int pass_round(pass *p, int slot, const heads *h) {
+    const layer_map *map = &p->m->config->map;
+    int64_t head_dim = map->layer[map->slot[slot].layer].head_dim;
+    if (h->k) TRY(graph_round(p->g, h->k, p->kv_type, head_dim));
+    return h->v ? graph_round(p->g, h->v, p->kv_type, head_dim) : LCKV_OK;
+}
+
+/* One op for all, which also rounds, if the slot stores keys and values. */
+static int rotate_and_append(pass *p, int slot, heads *h, const struct kv_pages *pages, view index) {
     tensor *q, *k;
     if (h->k && h->v) {
         TRY(graph_rope_append(p->g, h->q, h->k, h->v, p->rows->angles, index, pages, &q, &k));
@@ -138,23 +145,18 @@ static int rotate_and_append(pass *p, heads *h, const struct kv_pages *pages, vi
     TRY(rotate_one(p, &h->q));
     TRY(rotate_one(p, &h->k));
     if (h->k) TRY(graph_append_rows(p->g, h->k, index, pages->k));
-    return h->v ? graph_append_rows(p->g, h->v, index, pages->v) : LCKV_OK;
+    if (h->v) TRY(graph_append_rows(p->g, h->v, index, pages->v));
+    return pass_round(p, slot, h);
 }
 
 /* Appended rows are past only for later calls: every query of this call sees the past as it was. */
 static int rotate(pass *p, int slot, heads *h) {
     struct kv_pages pages;
     view index;
-    if (pass_appends(p, slot, &pages, &index)) return rotate_and_append(p, h, &pages, index);
+    if (pass_appends(p, slot, &pages, &index)) return rotate_and_append(p, slot, h, &pages, index);
     TRY(rotate_one(p, &h->q));
-    return rotate_one(p, &h->k);
-}
-
-int pass_round(pass *p, int slot, const heads *h) {
-    const layer_map *map = &p->m->config->map;
-    int64_t head_dim = map->layer[map->slot[slot].layer].head_dim;
-    if (h->k) TRY(graph_round(p->g, h->k, p->kv_type, head_dim));
-    return h->v ? graph_round(p->g, h->v, p->kv_type, head_dim) : LCKV_OK;
+    TRY(rotate_one(p, &h->k));
+    return pass_round(p, slot, h);
 }
 
 static void set_newest(pass *p, tensor **newest, tensor *t) {
@@ -186,7 +188,6 @@ static bool measures(const pass *p, int slot) {
 
 int pass_write_slot(pass *p, int slot, heads *h) {
     TRY(rotate(p, slot, h));
-    TRY(pass_round(p, slot, h));
     if (p->slot_rows.data) return write_rows(p, slot, h);
     if (measures(p, slot)) {
         TRY(measure(p, p->k[slot], h->k));

@@ -131,10 +131,12 @@ int cuda_attention(device *d, const struct op_attention *a) {
     TRY(attention_check(a));
     if (a->heads == 0 || a->sequences.rows == 0) return LCKV_OK;
     struct attention_call call = attention_call_of(a);
+    /* The first part of a prompt. There are faster entries without pages in int8. */
+    if (attention_has_int8(a) && a->max_past == 0) call.a.past.k.data = call.a.past.v.data = NULL;
     int few = a->past.k.data || a->max_q_rows * call.group <= ATTENTION_FEW ? ATTENTION_FEW : 0;
     if (few > 0) TRY(cuda_attention_few(d, &call));
     if (a->max_q_rows * call.group <= few) return LCKV_OK;
-    if (attention_for_matrix(a)) return attention_matrix(d, &call, few);
+    if (attention_for_matrix(&call.a)) return attention_matrix(d, &call, few);
     if (a->head_dim <= 32) return run<64, 32>(d, &call, few);
     if (a->head_dim <= 64) return run<64, 64>(d, &call, few);
     if (a->head_dim <= 128) return run<64, 128>(d, &call, few);

@@ -101,6 +101,18 @@ __device__ static inline const void *attention_key(const struct attention_call &
     return (const char *)data + at * (int64_t)cuda_bytes(*type);
 }
 
+/* The same, also of pages in kv_int8. *scale: factor of its values; 1 for the other types. */
+__device__ static inline const void *attention_scaled_key(const struct attention_call &call,
+                                                          const struct attention_head &head, view past, view fresh,
+                                                          int u, dtype *type, float *scale) {
+    *scale = 1;
+    if (past.type != DTYPE_KV_INT8 || u >= head.s.past) return attention_key(call, head, past, fresh, u, type);
+    int64_t at = attention_past_row(call, head, u) * call.a.kv_heads + head.kv_head;
+    *type = past.type;
+    *scale = ((const float *)past.scales)[at];
+    return (const int8_t *)past.data + at * call.a.head_dim;
+}
+
 __device__ static inline bool attention_meets_sinks(const struct attention_call &call,
                                                     const struct attention_head &head, int key) {
     return call.a.q_sink.data && key < head.s.sinks;
@@ -134,6 +146,13 @@ __device__ void attention_load_row(float *tile, int row, const void *from, dtype
     }
 }
 
+/* The same for int8. */
+template <int DIM>
+__device__ void attention_load_bytes(float *tile, int row, const int8_t *from, int dim, float factor) {
+    float *to = tile + row * attention_row_floats<DIM>;
+    for (int c = threadIdx.x % CUDA_WARP; c < DIM; c += CUDA_WARP) to[c] = c < dim ? (float)from[c] * factor : 0;
+}
+
 /* Rows [first, first + TILE) of the head's queries in `from`; zeros from row `rows` on. */
 template <int TILE, int DIM>
 __device__ void attention_load_queries(float *tile, const struct attention_call &call,
@@ -155,8 +174,12 @@ __device__ void attention_load_keys(float *tile, const struct attention_call &ca
     for (int r = threadIdx.x / CUDA_WARP; r < TILE; r += ATTENTION_THREADS / CUDA_WARP) {
         dtype type = DTYPE_F32;
         const void *row = NULL;
-        if (key + r < end) row = attention_key(call, head, past, fresh, key + r, &type);
-        attention_load_row<DIM>(tile, r, row, type, call.a.head_dim, 1.0f);
+        float scale = 1;
+        if (key + r < end) row = attention_scaled_key(call, head, past, fresh, key + r, &type, &scale);
+        if (type == DTYPE_KV_INT8)
+            attention_load_bytes<DIM>(tile, r, (const int8_t *)row, call.a.head_dim, scale);
+        else
+            attention_load_row<DIM>(tile, r, row, type, call.a.head_dim, 1.0f);
     }
 }
 

@@ -1,9 +1,10 @@
-/* Attention on tensor cores, for bf16: shared by forward and backward. Tiles as in attention.h, in shared memory as
+/* Attention on tensor cores, in bf16: shared by forward and backward. Tiles as in attention.h, in shared memory as
  * in matrix.h. */
 #ifndef DEVICE_CUDA_ATTENTION_MATRIX_H
 #define DEVICE_CUDA_ATTENTION_MATRIX_H
 
 #include "device/cuda/attention.h"
+#include "device/cuda/kv_int8.h"
 #include "device/cuda/matrix.h"
 
 enum { ATTENTION_MATRIX_WARPS = 4, ATTENTION_MATRIX_THREADS = ATTENTION_MATRIX_WARPS * CUDA_WARP };
@@ -12,11 +13,16 @@ static inline bool attention_in_chunks(view v) {
     return v.data == NULL || (v.type == DTYPE_BF16 && (uintptr_t)v.data % 16 == 0);
 }
 
-/* Whether the tensor core kernels support the call: bf16 in whole chunks, no separate query for sinks. */
+/* Whether the tensor core kernels support the call: bf16, and pages perhaps in kv_int8, in whole chunks; no separate
+ * query for sinks. */
 static inline bool attention_for_matrix(const struct op_attention *a) {
     return a->head_dim % MATRIX_CHUNK == 0 && a->head_dim <= 128 && !a->q_sink.data && attention_in_chunks(a->q) &&
-           attention_in_chunks(a->k) && attention_in_chunks(a->v) && attention_in_chunks(a->past.k) &&
-           attention_in_chunks(a->past.v) && attention_in_chunks(a->out);
+           attention_in_chunks(a->k) && attention_in_chunks(a->v) && attention_in_chunks(a->out) &&
+           (kv_int8_in_chunks(a) || (attention_in_chunks(a->past.k) && attention_in_chunks(a->past.v)));
+}
+
+static inline bool attention_has_int8(const struct op_attention *a) {
+    return a->past.k.data && a->past.k.type == DTYPE_KV_INT8;
 }
 
 #define ATTENTION_LOG2_E 1.44269504f

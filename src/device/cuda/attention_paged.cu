@@ -37,6 +37,19 @@ __device__ static void load_slice(float out[SLICE], const void *row, dtype type,
     }
 }
 
+/* The same for a key or a value, which may be in kv_int8. */
+__device__ static void load_key_slice(float out[SLICE], const void *row, dtype type, int c, int dim, float scale) {
+    if (type != DTYPE_KV_INT8) return load_slice(out, row, type, c, dim);
+    const int8_t *from = (const int8_t *)row + c;
+    alignas(16) int8_t bytes[SLICE] = {};
+    if ((uintptr_t)from % SLICE == 0 && c + SLICE <= dim)
+        *(uint4 *)bytes = *(const uint4 *)from;
+    else
+        for (int i = 0; i < SLICE && c + i < dim; i++) bytes[i] = from[i];
+#pragma unroll
+    for (int i = 0; i < SLICE; i++) out[i] = scale * bytes[i];
+}
+
 /* A lane's slices of the queries and of the result, and its group's softmax, for each row. */
 template <int ROWS> struct slices {
     float q[ROWS][SLICE], out[ROWS][SLICE];
@@ -87,10 +100,11 @@ __device__ void run_keys(struct slices<ROWS> *own, const struct attention_call &
         int u = base + group;
         if (u < end) {
             dtype k_type, v_type;
-            const void *k_row = attention_key(call, head, call.a.past.k, call.a.k, u, &k_type);
-            const void *v_row = attention_key(call, head, call.a.past.v, call.a.v, u, &v_type);
-            load_slice(k, k_row, k_type, c, call.a.head_dim);
-            load_slice(v, v_row, v_type, c, call.a.head_dim);
+            float k_scale, v_scale;
+            const void *k_row = attention_scaled_key(call, head, call.a.past.k, call.a.k, u, &k_type, &k_scale);
+            const void *v_row = attention_scaled_key(call, head, call.a.past.v, call.a.v, u, &v_type, &v_scale);
+            load_key_slice(k, k_row, k_type, c, call.a.head_dim, k_scale);
+            load_key_slice(v, v_row, v_type, c, call.a.head_dim, v_scale);
         }
         meet<LANES, ROWS>(own, k, v, u, u < end);
     }

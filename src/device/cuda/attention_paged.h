@@ -61,5 +61,7 @@ static inline int attention_take_results(device *d, const struct attention_call 
 /* attention_paged_matrix.cu: the whole call if attention_paged_in_chunks(); it chooses the splits. */
 bool attention_paged_in_chunks(const struct op_attention *a);
 int attention_paged_matrix(device *d, const struct attention_call *call, struct attention_cut *cut);
+/* attention_paged_int8.cu: the same with pages in kv_int8, by blocks of `warps` warps. */
+int attention_paged_int8(device *d, const struct attention_call *call, const struct attention_cut *cut, int warps);
 
 #endif

@@ -1,453 +1,43 @@
-/* Attention of a few queries over a long list of keys (decoding) on tensor cores, in bf16.
- *
- * A block handles a split of the list of one sequence and KV head, for all rows of that head (at most 16: the
- * queries of a group of heads share what is read). Each warp processes KEYS keys at a time, with its own softmax,
- * while the next ones are copied to its part of shared memory; at the end the warps are joined. If the list is
- * split, the block that ends last joins the splits, in their order. With many sequences a warp has a whole list;
- * with few, many warps and blocks share one. */
-#include "device/cuda/attention_matrix.h"
-#include "device/cuda/attention_paged.h"
-#include "device/cuda/launch.h"
+/* Attention of a few queries over a long list of keys (decoding) on tensor cores, in bf16; see
+ * attention_paged_matrix.h. */
+#include "device/cuda/attention_paged_matrix.h"
 
-enum {
-    MAX_WARPS = 8,   /* maximum per block, which leaves room for blocks of the kernels before and after it */
-    BUSY_WARPS = 16, /* per multiprocessor */
-    FEW_LISTS = 64,
-    STAGES = 2,
-    MIN_KEYS = 64, /* per warp */
-    MAX_KEYS = 128
-};
+/* A tile in bf16, as in matrix.h. */
+template <int DIM_, int KEYS_> struct bf16_tile {
+    static constexpr int DIM = DIM_, KEYS = KEYS_;
+    static constexpr bool SCALED = false, APART = false;
+    static constexpr size_t NEW_BYTES = 0;
+    char k[KEYS * DIM * 2], v[KEYS * DIM * 2];
 
-template <int DIM, int KEYS> struct stage { char k[KEYS * DIM * 2], v[KEYS * DIM * 2]; };
-
-/* Registers of a warp. The keys of a tile are the rows of scores, and the elements of values the rows of `out`; the
- * columns of both are the queries, QUERIES tiles of eight. A lane has queries 2 (lane % 4) and the next one of each
- * tile. */
-template <int DIM, int QUERIES> struct warp_state {
-    uint32_t q[QUERIES][DIM / 16][2];
-    float out[QUERIES][DIM / 16][4];
-    struct attention_range sees[QUERIES][2];
-    float largest[QUERIES][2], sum[QUERIES][2]; /* largest: of scores times scale times log2(e), at most MARGIN too
-                                                 * small */
-};
-
-template <int DIM, int QUERIES>
-__device__ void load_queries(struct warp_state<DIM, QUERIES> *w, const struct attention_call &call,
-                             const struct attention_head &head, view from, int count) {
-    int lane = threadIdx.x % CUDA_WARP;
-#pragma unroll
-    for (int t = 0; t < QUERIES; t++) {
-        int row = lane / 4 + 8 * t;
-        const uint16_t *q = (const uint16_t *)from.data;
-        if (row < count) q += attention_query(call, head, row);
-#pragma unroll
-        for (int k = 0; k < DIM / 8; k++) {
-            int c = 8 * k + 2 * (lane % 4);
-            w->q[t][k / 2][k % 2] = row < count && c < call.a.head_dim ? *(const uint32_t *)(q + c) : 0;
-        }
-    }
-}
-
-/* ---------------------------------------------------------------- copying */
-
-enum { GROUP = 16 /* keys that are copied together */ };
-
-/* The location of this lane's key of a group: its row of the pages, or, as NEW - row, of the new rows; NONE after
- * `end`. */
-enum { NONE = -1, NEW = -2 };
-
-__device__ static int find_key(const struct attention_call &call, const struct attention_head &head, int first,
-                               int end) {
-    int u = first + (int)threadIdx.x % GROUP;
-    if (u >= end) return NONE;
-    return u < head.s.past ? (int)attention_past_row(call, head, u) : NEW - (head.s.kv_row + u - head.s.past);
-}
-
-/* Whether a group is in one page. */
-__device__ static bool in_page(const struct attention_call &call, const struct attention_head &head, int first,
-                               int end) {
-    int page_rows = 1 << call.page_shift, at = (first + head.s.skip - head.s.sinks) & (page_rows - 1);
-    return first >= head.s.sinks && first + GROUP <= min(end, head.s.past) && at + GROUP <= page_rows;
-}
-
-/* A group: consecutive rows of one page or of the new rows, of which the first key's is `place`, or each lane's key at
- * its own place. */
-struct group {
-    int place;
-    bool whole;
-
-    __device__ group(const struct attention_call &call, const struct attention_head &head, int first, int end) {
-        bool fresh = first >= head.s.past && first + GROUP <= end;
-        whole = fresh || in_page(call, head, first, end);
-        if (fresh)
-            place = NEW - (head.s.kv_row + first - head.s.past);
-        else
-            place = whole ? (int)attention_past_row(call, head, first) : find_key(call, head, first, end);
-    }
-};
-
-/* Starts copying a group of keys to rows of a tile: those in pages if `old` (zeros for missing ones), and the new ones
- * if `fresh`. */
-template <int DIM>
-__device__ void copy_group(char *to_k, char *to_v, const struct attention_call &call, const struct attention_head &head,
-                           const struct group &from, bool old, bool fresh) {
-    constexpr int CHUNKS = DIM / MATRIX_CHUNK, EACH = CUDA_WARP / CHUNKS;
-    int lane = (int)threadIdx.x % CUDA_WARP, chunk = lane % CHUNKS, row = lane / CHUNKS;
-    int stride = call.a.kv_heads * call.a.head_dim * 2;
-    int at = (head.kv_head * call.a.head_dim + chunk * MATRIX_CHUNK) * 2;
-    bool inside = chunk * MATRIX_CHUNK < call.a.head_dim;
-    if (from.whole) {
-        bool paged = from.place >= 0;
-        if (!(paged ? old : fresh)) return;
-        int64_t offset = (int64_t)((paged ? from.place : NEW - from.place) + row) * stride + at;
-        const char *k = (const char *)(paged ? call.a.past.k.data : call.a.k.data) + offset;
-        const char *v = (const char *)(paged ? call.a.past.v.data : call.a.v.data) + offset;
-        if (!inside) k = v = (const char *)call.a.q.data, stride = 0; /* any valid address */
-#pragma unroll
-        for (int i = 0; i < GROUP; i += EACH, k += EACH * stride, v += EACH * stride) {
-            matrix_copy16(matrix_at<DIM>(to_k, i + row, chunk), k, inside);
-            matrix_copy16(matrix_at<DIM>(to_v, i + row, chunk), v, inside);
-        }
-        return;
-    }
-#pragma unroll 1
-    for (; row < GROUP; row += EACH) {
-        int its = __shfl_sync(CUDA_ALL_LANES, from.place, row);
-        bool paged = its >= NONE, there = its != NONE && inside;
-        if (!(paged ? old : fresh)) continue;
-        int64_t offset = (int64_t)(paged ? its : NEW - its) * stride + at;
-        const char *k = (const char *)(paged ? call.a.past.k.data : call.a.k.data) + offset;
-        const char *v = (const char *)(paged ? call.a.past.v.data : call.a.v.data) + offset;
-        const void *any = call.a.q.data;
-        matrix_copy16(matrix_at<DIM>(to_k, row, chunk), there ? k : any, there);
-        matrix_copy16(matrix_at<DIM>(to_v, row, chunk), there ? v : any, there);
-    }
-}
-
-/* ---------------------------------------------------------------- keys of a tile */
-
-/* Rescales a warp's sums if the scores of a tile, in log2, exceed `largest` by more than MARGIN. Without this the
- * maximum would have to be found for each tile, and the sums rescaled. */
-enum { MARGIN = 8 };
-
-template <int DIM, int QUERIES, int TILES>
-__device__ void raise_largest(struct warp_state<DIM, QUERIES> *w, const float (&score)[TILES][QUERIES][4]) {
-    float largest[QUERIES][2];
-    bool raise = false;
-#pragma unroll
-    for (int t = 0; t < QUERIES; t++)
-#pragma unroll
-        for (int i = 0; i < 2; i++) {
-            largest[t][i] = -INFINITY;
-#pragma unroll
-            for (int n = 0; n < TILES; n++)
-                largest[t][i] = fmaxf(largest[t][i], fmaxf(score[n][t][i], score[n][t][i + 2]));
-            raise |= largest[t][i] > w->largest[t][i] + MARGIN;
-        }
-    if (!__any_sync(CUDA_ALL_LANES, raise)) return;
-#pragma unroll
-    for (int t = 0; t < QUERIES; t++)
-#pragma unroll
-        for (int i = 0; i < 2; i++) {
-            float all = fmaxf(largest[t][i], w->largest[t][i]);
-            for (int lanes = 4; lanes < CUDA_WARP; lanes *= 2)
-                all = fmaxf(all, __shfl_xor_sync(CUDA_ALL_LANES, all, lanes));
-            float factor = all == -INFINITY ? 1 : attention_exp2(w->largest[t][i] - all);
-            w->largest[t][i] = all;
-            w->sum[t][i] *= factor;
-#pragma unroll
-            for (int m = 0; m < DIM / 16; m++) w->out[t][m][i] *= factor, w->out[t][m][i + 2] *= factor;
-        }
-}
-
-/* The keys of one stage before `end`. */
-template <int DIM, int KEYS, int QUERIES>
-__device__ void meet(struct warp_state<DIM, QUERIES> *w, struct stage<DIM, KEYS> *keys, float scale, int key, int end) {
-    constexpr int TILES = KEYS / 16;
-    int lane = threadIdx.x % CUDA_WARP;
-    float score[TILES][QUERIES][4] = {}, odd[TILES][QUERIES][4] = {}; /* two sums, which do not wait for each other */
-#pragma unroll
-    for (int k = 0; k < DIM / 16; k++)
-#pragma unroll
-        for (int n = 0; n < TILES; n++) {
-            uint32_t left[4];
-            matrix_left<DIM>(left, keys->k, 16 * n, k);
-#pragma unroll
-            for (int t = 0; t < QUERIES; t++)
-                matrix_multiply(k % 2 ? odd[n][t] : score[n][t], left, w->q[t][k][0], w->q[t][k][1]);
-        }
-    bool all = true;
-#pragma unroll
-    for (int t = 0; t < QUERIES; t++)
-        for (int i = 0; i < 2; i++) all &= key >= w->sees[t][i].begin && key + KEYS <= min(w->sees[t][i].end, end);
-    all = __all_sync(CUDA_ALL_LANES, all);
-#pragma unroll
-    for (int n = 0; n < TILES; n++)
-#pragma unroll
-        for (int t = 0; t < QUERIES; t++)
-#pragma unroll
-            for (int i = 0; i < 4; i++) {
-                int u = key + 16 * n + lane / 4 + i / 2 * 8;
-                struct attention_range sees = w->sees[t][i % 2];
-                score[n][t][i] = (score[n][t][i] + odd[n][t][i]) * scale;
-                if (!all && (u < sees.begin || u >= min(sees.end, end))) score[n][t][i] = -INFINITY;
-            }
-    raise_largest<DIM, QUERIES, TILES>(w, score);
-#pragma unroll
-    for (int n = 0; n < TILES; n++) {
-        uint32_t weights[QUERIES][2];
-#pragma unroll
-        for (int t = 0; t < QUERIES; t++) {
-#pragma unroll
-            for (int i = 0; i < 4; i++) {
-                float shift = w->largest[t][i % 2] == -INFINITY ? 0 : w->largest[t][i % 2];
-                score[n][t][i] = attention_exp2(score[n][t][i] - shift);
-                w->sum[t][i % 2] += score[n][t][i];
-            }
-            weights[t][0] = matrix_transpose(matrix_pair(score[n][t][0], score[n][t][1]));
-            weights[t][1] = matrix_transpose(matrix_pair(score[n][t][2], score[n][t][3]));
-        }
-#pragma unroll
-        for (int m = 0; m < DIM / 16; m++) {
-            uint32_t right[4];
-            matrix_right_rows<DIM>(right, keys->v, 16 * n, m);
-            const uint32_t left[4] = {right[0], right[2], right[1], right[3]}; /* the transpose */
-#pragma unroll
-            for (int t = 0; t < QUERIES; t++) matrix_multiply(w->out[t][m], left, weights[t][0], weights[t][1]);
-        }
-    }
-}
-
-/* A warp's loop over keys [key, end), `step` apart; the next STAGES tiles are being copied. */
-template <int DIM, int KEYS> struct warp_keys {
-    struct stage<DIM, KEYS> *stages;
-    int key, end, step;
-
-    __device__ warp_keys(struct stage<DIM, KEYS> *stages_, int begin, int end_) : stages(stages_), end(end_) {
-        step = (int)blockDim.x / CUDA_WARP * KEYS;
-        key = begin + (int)threadIdx.x / CUDA_WARP * KEYS;
+    __device__ static int query_column(int step, int upper) {
+        return 16 * step + 8 * upper + 2 * ((int)threadIdx.x % 4);
     }
 
-    __device__ void copy(const struct attention_call &call, const struct attention_head &head, int at, int i,
+    __device__ static int out_column(int m, int upper) {
+        return 16 * m + 8 * upper + (int)threadIdx.x % CUDA_WARP / 4;
+    }
+
+    __device__ static void store_row(uint16_t *to, const uint32_t (&pairs)[DIM / 8], int dim) {
+#pragma unroll
+        for (int n = 0; n < DIM / 8; n++)
+            if (8 * n < dim) *(uint32_t *)(to + 8 * n + 2 * (threadIdx.x % 4)) = pairs[n];
+    }
+
+    __device__ void key_rows(uint32_t (&left)[4], int n, int step) {
+        matrix_left<DIM>(left, k, 16 * n, step);
+    }
+
+    __device__ void value_rows(uint32_t (&left)[4], int n, int m) {
+        uint32_t right[4];
+        matrix_right_rows<DIM>(right, v, 16 * n, m);
+        left[0] = right[0], left[1] = right[2], left[2] = right[1], left[3] = right[3]; /* the transpose */
+    }
+
+    __device__ void copy(int i, const struct attention_call &call, const struct attention_head &head,
                          const struct group &from, bool old, bool fresh) {
-        copy_group<DIM>(matrix_at<DIM>(stages[at].k, i, 0), matrix_at<DIM>(stages[at].v, i, 0), call, head, from, old,
-                        fresh);
-    }
-
-    __device__ void take(const struct attention_call &call, const struct attention_head &head, int at, int first,
-                         bool old, bool fresh) {
-        if (first >= end) return;
-#pragma unroll 1
-        for (int i = 0; i < KEYS; i += GROUP) copy(call, head, at, i, group(call, head, first + i, end), old, fresh);
-    }
-
-    /* The part of the first tiles that is in pages. It was written before this step. */
-    __device__ void begin_old(const struct attention_call &call, const struct attention_head &head) {
-#pragma unroll 1
-        for (int i = 0; i < STAGES; i++) take(call, head, i, key + i * step, true, false);
-    }
-
-    /* The new rows. */
-    __device__ void begin_new(const struct attention_call &call, const struct attention_head &head) {
-#pragma unroll 1
-        for (int i = 0; i < STAGES; i++) {
-            if (end > head.s.past) take(call, head, i, key + i * step, false, true);
-            matrix_commit();
-        }
-    }
-
-    template <int QUERIES>
-    __device__ void run(struct warp_state<DIM, QUERIES> *w, const struct attention_call &call,
-                        const struct attention_head &head) {
-#pragma unroll 1
-        for (int at = 0; key < end; key += step, at ^= 1) {
-            int then = key + STAGES * step;
-            struct group low(call, head, then, end), high(call, head, then + KEYS - GROUP, end); /* found early */
-            matrix_wait<STAGES - 1>();
-            __syncwarp();
-            meet<DIM, KEYS, QUERIES>(w, &stages[at], call.a.scale * ATTENTION_LOG2_E, key, end);
-            __syncwarp();
-            if (then < end) copy(call, head, at, 0, low, true, true);
-            if (then < end && KEYS > GROUP) copy(call, head, at, GROUP, high, true, true);
-            matrix_commit();
-        }
-        matrix_wait<0>();
-        __syncwarp();
+        copy_group<DIM>(matrix_at<DIM>(k, i, 0), matrix_at<DIM>(v, i, 0), call, head, from, old, fresh);
     }
 };
-
-/* What a warp leaves in shared memory, over its stages. Rows begin in different banks. */
-template <int DIM> struct warp_result {
-    float values[ATTENTION_FEW][DIM + 4], largest[ATTENTION_FEW], sum[ATTENTION_FEW];
-};
-
-template <int DIM, int QUERIES>
-__device__ void leave(struct warp_result<DIM> *to, const struct warp_state<DIM, QUERIES> &w) {
-    int lane = threadIdx.x % CUDA_WARP;
-#pragma unroll
-    for (int t = 0; t < QUERIES; t++)
-#pragma unroll
-        for (int i = 0; i < 2; i++) {
-            int row = 8 * t + 2 * (lane % 4) + i;
-            float sum = w.sum[t][i];
-            for (int lanes = 4; lanes < CUDA_WARP; lanes *= 2) sum += __shfl_xor_sync(CUDA_ALL_LANES, sum, lanes);
-            if (lane < 4) to->largest[row] = w.largest[t][i], to->sum[row] = sum;
-#pragma unroll
-            for (int m = 0; m < DIM / 16; m++) {
-                to->values[row][16 * m + lane / 4] = w.out[t][m][i];
-                to->values[row][16 * m + lane / 4 + 8] = w.out[t][m][i + 2];
-            }
-        }
-}
-
-/* The same for a warp that has seen all keys: stores the rows of `out`. */
-template <int DIM, int QUERIES>
-__device__ void store_rows(const struct warp_state<DIM, QUERIES> &w, const struct attention_call &call,
-                           const struct attention_head &head, int count) {
-    int lane = threadIdx.x % CUDA_WARP;
-#pragma unroll
-    for (int t = 0; t < QUERIES; t++) {
-        float factor[2];
-#pragma unroll
-        for (int i = 0; i < 2; i++) {
-            int row = 8 * t + 2 * (lane % 4) + i;
-            float sum = w.sum[t][i];
-            for (int lanes = 4; lanes < CUDA_WARP; lanes *= 2) sum += __shfl_xor_sync(CUDA_ALL_LANES, sum, lanes);
-            factor[i] = sum == 0 ? 0 : 1 / sum;
-            if (call.a.lse.data && lane < 4 && row < count) {
-                int64_t at = attention_query(call, head, row) / call.a.head_dim;
-                ((float *)call.a.lse.data)[at] = w.largest[t][i] / ATTENTION_LOG2_E + logf(sum);
-            }
-        }
-        int row = 8 * t + lane / 4; /* of the transposed tiles */
-        uint16_t *to = (uint16_t *)call.a.out.data + 2 * (lane % 4);
-        if (row < count) to += attention_query(call, head, row);
-#pragma unroll
-        for (int n = 0; n < DIM / 8; n++) {
-            const float *pair = &w.out[t][n / 2][n % 2 * 2];
-            uint32_t values = matrix_transpose(matrix_pair(pair[0] * factor[0], pair[1] * factor[1]));
-            if (row < count && 8 * n < call.a.head_dim) *(uint32_t *)(to + 8 * n) = values;
-        }
-    }
-}
-
-/* Joins several softmaxes of one row: add() takes them in order, with values[0] and values[1] of columns c and c +
- * 1. */
-struct joined {
-    float largest, sum, values[2];
-
-    __device__ void add(float of, float its_sum, float2 its_values) {
-        float all = fmaxf(largest, of);
-        float before = largest == -INFINITY ? 0 : attention_exp2(largest - all),
-              now = of == -INFINITY ? 0 : attention_exp2(of - all);
-        sum = sum * before + its_sum * now;
-        values[0] = values[0] * before + its_values.x * now;
-        values[1] = values[1] * before + its_values.y * now;
-        largest = all;
-    }
-};
-
-/* Joins the warps' softmaxes and stores them in `out` or, for a split, in its results. */
-template <int DIM>
-__device__ void join_warps(const struct warp_result<DIM> *warps, const struct attention_call &call,
-                           const struct attention_cut &cut, const struct attention_head &head, int64_t sequence,
-                           int piece, int count) {
-    int used = (int)blockDim.x / CUDA_WARP;
-    for (int i = threadIdx.x; i < count * (DIM / 2); i += (int)blockDim.x) {
-        int row = i / (DIM / 2), c = i % (DIM / 2) * 2;
-        struct joined all = {-INFINITY, 0, {0, 0}};
-        if (c >= call.a.head_dim) continue;
-        for (int w = 0; w < used; w++)
-            all.add(warps[w].largest[row], warps[w].sum[row], *(const float2 *)&warps[w].values[row][c]);
-        int64_t result = attention_result(call, cut, sequence, piece, head.kv_head, row);
-        float2 softmax = make_float2(all.largest / ATTENTION_LOG2_E, all.sum);
-        for (int j = 0; j < 2; j++) attention_store_piece(call, cut, head, result, row, c + j, all.values[j], softmax);
-    }
-}
-
-/* Whether this block is the last one of its list. The results of the other splits are then visible. */
-__device__ static bool is_last(unsigned *counter, int pieces) {
-    __shared__ bool last;
-    __threadfence();
-    __syncthreads();
-    if (threadIdx.x == 0) last = atomicInc(counter, (unsigned)pieces - 1) == (unsigned)pieces - 1; /* back to 0 */
-    __syncthreads();
-    __threadfence();
-    return last;
-}
-
-/* Joins the splits' softmaxes. */
-__device__ static void join_pieces(const struct attention_call &call, const struct attention_cut &cut,
-                                   const struct attention_head &head, int64_t sequence, int count) {
-    for (int i = threadIdx.x; i < count * (call.a.head_dim / 2); i += (int)blockDim.x) {
-        int row = i / (call.a.head_dim / 2), c = i % (call.a.head_dim / 2) * 2;
-        struct joined all = {-INFINITY, 0, {0, 0}};
-        for (int piece = 0; piece < cut.pieces; piece++) {
-            const float *from = cut.results + attention_result(call, cut, sequence, piece, head.kv_head, row);
-            float2 softmax = __ldcg((const float2 *)from), values = __ldcg((const float2 *)(from + 2 + c));
-            all.add(softmax.x * ATTENTION_LOG2_E, softmax.y, values);
-        }
-        struct attention_cut whole = cut;
-        whole.pieces = 1;
-        float2 softmax = make_float2(all.largest / ATTENTION_LOG2_E, all.sum);
-        for (int j = 0; j < 2; j++) attention_store_piece(call, whole, head, 0, row, c + j, all.values[j], softmax);
-    }
-}
-
-/* Stages and results use the same memory in turn. */
-template <int DIM, int KEYS> constexpr size_t paged_bytes(int warps) {
-    size_t stages = STAGES * sizeof(struct stage<DIM, KEYS>), results = sizeof(struct warp_result<DIM>);
-    return (size_t)warps * (stages > results ? stages : results);
-}
-
-template <int DIM, int KEYS, int QUERIES, bool SINKS>
-__global__ static void __launch_bounds__(MAX_WARPS *CUDA_WARP, DIM <= 64 ? 2 : 1)
-    attend_piece_matrix(struct attention_call call, struct attention_cut cut) {
-    extern __shared__ float4 shared[];
-    int task = blockIdx.x, kv_head = task % call.a.kv_heads, lane = threadIdx.x % CUDA_WARP;
-    int sequence = (task /= call.a.kv_heads) % cut.sequences, piece = task / cut.sequences;
-    int warp = threadIdx.x / CUDA_WARP;
-    cuda_let_next();
-    struct attention_head head = attention_head_of(call, sequence, kv_head); /* batches are copied, not computed */
-    int count = head.s.q_rows * call.group;
-    if (count == 0 || count > ATTENTION_FEW) {
-        cuda_begin();
-        return;
-    }
-    struct attention_range keys = attention_piece(call, head.s, cut.pieces, piece);
-    struct stage<DIM, KEYS> *stages = (struct stage<DIM, KEYS> *)shared + warp * STAGES;
-    struct warp_state<DIM, QUERIES> w = {};
-#pragma unroll
-    for (int t = 0; t < QUERIES; t++)
-        for (int i = 0; i < 2; i++) { /* padded with the last row */
-            w.sees[t][i] = attention_row_visible(call, head.s, min(8 * t + 2 * (lane % 4) + i, count - 1), count);
-            w.largest[t][i] = -INFINITY;
-        }
-    int sinks_end = SINKS && keys.begin < head.s.sinks ? min(keys.end, head.s.sinks) : keys.begin;
-    struct warp_keys<DIM, KEYS> others(stages, sinks_end, keys.end);
-    if (!SINKS) others.begin_old(call, head);
-    cuda_begin();
-    if (SINKS) {
-        struct warp_keys<DIM, KEYS> sinks(stages, keys.begin, sinks_end);
-        load_queries<DIM, QUERIES>(&w, call, head, call.a.q_sink, count);
-        sinks.begin_old(call, head);
-        sinks.begin_new(call, head);
-        sinks.run(&w, call, head);
-        others.begin_old(call, head);
-    }
-    others.begin_new(call, head);
-    load_queries<DIM, QUERIES>(&w, call, head, call.a.q, count);
-    others.run(&w, call, head);
-    if (blockDim.x == CUDA_WARP && cut.pieces == 1) return store_rows<DIM, QUERIES>(w, call, head, count);
-    __syncthreads();
-    struct warp_result<DIM> *results = (struct warp_result<DIM> *)shared;
-    leave<DIM, QUERIES>(&results[warp], w);
-    __syncthreads();
-    join_warps<DIM>(results, call, cut, head, sequence, piece, count);
-    if (cut.pieces > 1 && is_last(cut.counters + sequence * call.a.kv_heads + kv_head, cut.pieces)) {
-        join_pieces(call, cut, head, sequence, count);
-    }
-}
 
 bool attention_paged_in_chunks(const struct op_attention *a) {
     struct op_attention without = *a;
@@ -470,46 +60,14 @@ static int share_out(device *d, const struct attention_call *call, struct attent
     return (int)warps;
 }
 
-/* With less shared memory per block, some multiprocessors would take more blocks than others, because those of the
- * kernel in front leave at different times. BLOCK_BYTES: what the system takes of each block. */
-static size_t balanced(device *d, unsigned blocks, size_t bytes) {
-    enum { BLOCK_BYTES = 1024, MAX_BALANCED = 16 };
-    unsigned each = cuda_blocks(blocks, cuda_state_of(d)->multiprocessors);
-    size_t whole = (size_t)cuda_state_of(d)->shared_bytes + BLOCK_BYTES, least = whole / (each + 1) - BLOCK_BYTES / 2;
-    return each < 2 || each > MAX_BALANCED || bytes > least ? bytes : least;
-}
-
-template <int DIM, int KEYS, int QUERIES, bool SINKS>
-static int run(device *d, const struct attention_call *call, const struct attention_cut *cut, int warps) {
-    unsigned blocks = (unsigned)(cut->sequences * call->a.kv_heads * cut->pieces);
-    size_t largest = paged_bytes<DIM, KEYS>(MAX_WARPS), available = (size_t)cuda_state_of(d)->shared_bytes;
-    while (warps > 1 && paged_bytes<DIM, KEYS>(warps) > available) warps /= 2;
-    size_t bytes = balanced(d, blocks, paged_bytes<DIM, KEYS>(warps)),
-           limit = largest < available ? largest : available;
-    TRY(cuda_allow_shared(d, attend_piece_matrix<DIM, KEYS, QUERIES, SINKS>, bytes > limit ? bytes : limit));
-    cuda_start(d, attend_piece_matrix<DIM, KEYS, QUERIES, SINKS>, dim3(blocks), (unsigned)(warps * CUDA_WARP), bytes,
-               *call, *cut);
-    return LCKV_OK;
-}
-
-template <int DIM, int KEYS, int QUERIES>
-static int run_queries(device *d, const struct attention_call *call, const struct attention_cut *cut, int warps) {
-    return call->a.q_sink.data ? run<DIM, KEYS, QUERIES, true>(d, call, cut, warps)
-                               : run<DIM, KEYS, QUERIES, false>(d, call, cut, warps);
-}
-
-template <int DIM, int KEYS>
-static int run_keys(device *d, const struct attention_call *call, const struct attention_cut *cut, int warps) {
-    return call->a.max_q_rows * call->group <= 8 ? run_queries<DIM, KEYS, 1>(d, call, cut, warps)
-                                                 : run_queries<DIM, KEYS, 2>(d, call, cut, warps);
-}
-
 /* Large tiles take less time per key; small ones leave room for more warps. */
 int attention_paged_matrix(device *d, const struct attention_call *call, struct attention_cut *cut) {
     bool few = (int64_t)cut->sequences * call->a.kv_heads < FEW_LISTS;
     int warps = share_out(d, call, cut);
     cut->row_blocks = 1;
     TRY(attention_take_results(d, call, cut));
-    if (call->a.head_dim > 64) return run_keys<128, 16>(d, call, cut, warps);
-    return few ? run_keys<64, 32>(d, call, cut, warps) : run_keys<64, 16>(d, call, cut, warps);
+    if (attention_has_int8(&call->a)) return attention_paged_int8(d, call, cut, warps);
+    if (call->a.head_dim > 64) return run_tiles<struct bf16_tile<128, 16>>(d, call, cut, warps);
+    return few ? run_tiles<struct bf16_tile<64, 32>>(d, call, cut, warps)
+               : run_tiles<struct bf16_tile<64, 16>>(d, call, cut, warps);
 }

@@ -1,4 +1,6 @@
 /* The composed ops (device.h), as far as they are faster than their parts. */
+#include "device/cuda/groups.h"
+#include "device/cuda/kv_int8.h"
 #include "device/cuda/launch.h"
 #include "device/cuda/products.h"
 
@@ -46,18 +48,48 @@ static int norm_rows(device *d, const struct op_project *a) {
     return cuda_rms_norm(d, &norm);
 }
 
+/* Replaces weights in grouped formats by their values, for products of many rows. */
+static int widen_parts(device *d, struct op_project *a) {
+    view weights[PROJECT_PARTS];
+    if (a->x.rows <= CUDA_PLAIN_ROWS) return LCKV_OK; /* linear reads them as they are */
+    for (int i = 0; i < a->parts; i++) weights[i] = a->part[i].weight;
+    TRY(cuda_widen(d, a->parts, weights, a->normed.type));
+    for (int i = 0; i < a->parts; i++) a->part[i].weight = weights[i];
+    return LCKV_OK;
+}
+
+static bool project_few(device *d, const struct op_project *a, bool with_norm) {
+    return cuda_project_few_matrix(d, a, with_norm) || cuda_project_few_groups(d, a, with_norm);
+}
+
+/* The products of normed rows. */
+static int project_normed(device *d, const struct op_project *a) {
+    if (project_few(d, a, false) || cuda_project_warpgroup(d, a)) return LCKV_OK;
+    struct op_project wide = *a;
+    TRY(widen_parts(d, &wide));
+    return project_many(d, &wide);
+}
+
 int cuda_project(device *d, const struct op_project *a) {
-    if (a->x.rows == 0 || cuda_project_few_matrix(d, a, true)) return LCKV_OK;
+    if (a->x.rows == 0 || project_few(d, a, true)) return LCKV_OK;
     TRY(norm_rows(d, a));
-    return cuda_project_few_matrix(d, a, false) || cuda_project_warpgroup(d, a) ? LCKV_OK : project_many(d, a);
+    return project_normed(d, a);
+}
+
+static bool heads_few(device *d, const struct op_heads *a, bool with_norm) {
+    return cuda_heads_few_matrix(d, a, with_norm) || cuda_heads_few_groups(d, a, with_norm);
 }
 
 int cuda_heads(device *d, const struct op_heads *a) {
-    if (a->project.x.rows == 0 || cuda_heads_few_matrix(d, a, true)) return LCKV_OK;
+    bool plain = !a->append.room.data && a->append.pages_k.type != DTYPE_KV_INT8;
+    if (!plain && a->project.x.rows <= CUDA_FEW_ROWS) { /* their products do not round, or write int8 */
+        TRY(cuda_project(d, &a->project));
+        return cuda_rope_append(d, &a->append);
+    }
+    if (a->project.x.rows == 0 || heads_few(d, a, true)) return LCKV_OK;
     TRY(norm_rows(d, &a->project));
-    if (cuda_heads_few_matrix(d, a, false) || cuda_heads_warpgroup(d, a)) return LCKV_OK;
-    if (!cuda_project_few_matrix(d, &a->project, false) && !cuda_project_warpgroup(d, &a->project))
-        TRY(project_many(d, &a->project));
+    if (heads_few(d, a, false) || cuda_heads_warpgroup(d, a)) return LCKV_OK;
+    TRY(project_normed(d, &a->project));
     return cuda_rope_append(d, &a->append);
 }
 
@@ -65,7 +97,8 @@ int cuda_linear_add(device *d, const struct op_linear_add *a) {
     const struct op_linear *p = &a->product;
     if (cuda_elements(p->y) == 0) return LCKV_OK;
     if (p->x.cols == 0) return device_linear_add(d, a);
-    if (cuda_linear_few_matrix(d, p, a->residual) || cuda_linear_warpgroup(d, p, a->residual)) return LCKV_OK;
+    if (cuda_linear_few_matrix(d, p, a->residual) || cuda_linear_few_groups(d, p, a->residual)) return LCKV_OK;
+    if (cuda_linear_warpgroup(d, p, a->residual)) return LCKV_OK;
     if (p->x.rows <= CUDA_FEW_ROWS) return device_linear_add(d, a);
     struct cuda_product y = {};
     y.a = p->x;
@@ -138,7 +171,9 @@ __global__ static void __launch_bounds__(THREADS) rotate_append(struct append p)
 }
 
 int cuda_rope_append(device *d, const struct op_rope_append *a) {
-    if (a->head_dim < 2) return device_rope_append(d, a);
+    bool int8 = a->pages_k.type == DTYPE_KV_INT8 && a->pages_v.type == DTYPE_KV_INT8;
+    if (int8 && cuda_kv_int8_rotates(a->head_dim)) return cuda_kv_int8_rope_append(d, a);
+    if (a->head_dim < 2 || a->room.data || a->pages_k.type == DTYPE_KV_INT8) return device_rope_append(d, a);
     struct append p = {*a, 0, 0, (a->head_dim / 2 + EACH - 1) / EACH};
     if (a->q.data) p.heads = (int)(a->q.cols / a->head_dim);
     if (a->k.data) p.kv_heads = (int)(a->k.cols / a->head_dim);

@@ -1,10 +1,10 @@
 /* Shared by the CUDA entries: private state, workspaces, errors, elements of any floating-point type, reductions
  * over warps and blocks.
  *
- * All work is on one stream, so a workspace is free when the next op begins. Ops do not wait for the GPU, read its
- * memory or allocate, with one exception: a workspace that is too small grows. It grows only outside of stream
- * capture (run a step once before capturing it). The old workspace is kept until the device is closed, so that
- * addresses in a captured graph stay valid.
+ * All work is on one stream, so a workspace is free when the next op begins; groups.cu alone has a second stream. Ops
+ * do not wait for the GPU, read its memory or allocate, with one exception: a workspace that is too small grows. It
+ * grows only outside of stream capture (run a step once before capturing it). The old workspace is kept until the
+ * device is closed, so that addresses in a captured graph stay valid.
  *
  * Reductions have a fixed order and do not use floating-point atomics: the same call gives the same bits.
  *
@@ -36,11 +36,13 @@ DEVICE_COMPOSED_OPS(ENTRY)
 
 /* An entry that calls another uses a workspace that the other does not use. */
 enum cuda_work {
-    CUDA_WORK_WEIGHT,   /* a weight in the compute type */
-    CUDA_WORK_BIAS,     /* a bias in the result's type */
-    CUDA_WORK_GRADIENT, /* the gradient of an output in the compute type */
-    CUDA_WORK_LOGITS,   /* chunks of cross-entropy */
-    CUDA_WORK_PARTIAL,  /* partial sums, and data of a single op */
+    CUDA_WORK_WEIGHT,    /* a weight in the compute type */
+    CUDA_WORK_BIAS,      /* a bias in the result's type */
+    CUDA_WORK_GRADIENT,  /* the gradient of an output in the compute type */
+    CUDA_WORK_LOGITS,    /* chunks of cross-entropy */
+    CUDA_WORK_PARTIAL,   /* partial sums, and data of a single op */
+    CUDA_WORK_WIDE,      /* weights in a grouped format as floats, of every other op (groups.cu) */
+    CUDA_WORK_WIDE_TWIN, /* of the ops between */
     CUDA_WORKS
 };
 
@@ -54,6 +56,12 @@ struct cuda_state {
     bool overlaps; /* kernels may start before the preceding one has ended; see launch.h */
     PFN_cuTensorMapEncodeTiled_v12000 encode_map; /* warpgroup.h: NULL without compute capability 9.0 and code for it */
     bool started, chain; /* the current op has launched such a kernel; so had the op before it */
+    struct {
+        cudaStream_t stream;
+        cudaEvent_t free[2], done[2]; /* a workspace may be written; it has been */
+        int turn;
+        bool ready; /* free[!turn] was recorded, and weights have not changed since */
+    } widening;     /* groups.cu */
     struct {
         void *memory;
         size_t bytes;
@@ -91,6 +99,11 @@ static inline struct cuda_state *cuda_state_of(device *d) {
 
 static inline cudaStream_t cuda_stream(device *d) {
     return cuda_state_of(d)->stream;
+}
+
+/* What follows waits for all work so far. */
+static inline void cuda_break_chain(struct cuda_state *s) {
+    s->chain = s->widening.ready = false;
 }
 
 /* At least `bytes`, aligned to 256; contents are undefined. */

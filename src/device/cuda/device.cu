@@ -1,5 +1,6 @@
 /* Opens a GPU: selects it, checks its features, fills its table of ops. */
 #include "device/cuda/cuda.h"
+#include "device/cuda/groups.h"
 #include "device/cuda/products.h"
 
 extern "C" {
@@ -57,6 +58,21 @@ static void fill_ops(struct device_ops *ops) {
     DEVICE_OPS(ENTRY)
     DEVICE_COMPOSED_OPS(ENTRY)
 #undef ENTRY
+}
+
+/* Weights in int8 and int4. */
+static void fill_formats(struct device_formats *f) {
+    f->embed = f->linear = f->linear_backward = f->linear_cross_entropy = DTYPE_GROUPED;
+    f->project = f->linear_add = f->heads = DTYPE_GROUPED;
+}
+
+/* Ops that read or write KV pages. */
+static void add_page_formats(struct device_formats *f) {
+    f->attention |= DTYPE_PAGES;
+    f->scatter_rows |= DTYPE_PAGES;
+    f->cast |= DTYPE_PAGES;
+    f->rope_append |= DTYPE_PAGES;
+    f->heads |= DTYPE_PAGES;
 }
 
 int cuda_device_number(const device *d) {
@@ -140,7 +156,9 @@ static void close(device *d) {
     struct cuda_state *s = cuda_state_of(d);
     cudaSetDevice(s->number);
     if (s->stream) cudaStreamSynchronize(s->stream);
+    if (s->widening.stream) cudaStreamSynchronize(s->widening.stream);
     cuda_products_close(d);
+    cuda_widening_close(d);
     cuda_memory_close(d);
     if (s->stream) cudaStreamDestroy(s->stream);
     free(s);
@@ -154,6 +172,7 @@ static int open(device *d, int number) {
     TRY(check_gpu(d));
     CUDA_TRY(d, cudaStreamCreateWithFlags(&s->stream, cudaStreamNonBlocking));
     TRY(cuda_memory_open(d));
+    TRY(cuda_widening_open(d));
     return cuda_products_open(d);
 }
 
@@ -165,6 +184,8 @@ int cuda_open(device *d, int number) {
     d->threads = 1;
     d->compute_gradients = true;
     fill_ops(&d->ops);
+    fill_formats(&d->formats);
+    add_page_formats(&d->formats);
     cuda_recording_open(d);
     d->memory.close = close;
     int status = open(d, number);

@@ -1,5 +1,5 @@
 /* Elementwise ops: add, accumulate, cast. A thread handles four elements. */
-#include "device/cuda/cuda.h"
+#include "device/cuda/kv_int8.h"
 
 enum { THREADS = 256, EACH = 4 };
 
@@ -41,6 +41,7 @@ __global__ static void cast(struct op_cast a, int64_t n) {
 int cuda_cast(device *d, const struct op_cast *a) {
     int64_t n = cuda_elements(a->dst);
     if (n == 0) return LCKV_OK;
+    if (a->src.type == DTYPE_KV_INT8 || a->dst.type == DTYPE_KV_INT8) return cuda_kv_int8_cast(d, a);
     if (a->src.type != a->dst.type) {
         cast<<<cuda_blocks(n, THREADS * EACH), THREADS, 0, cuda_stream(d)>>>(*a, n);
         return LCKV_OK;

@@ -1,8 +1,10 @@
 /* y = x weight^T + bias for up to 8 rows of any types. A warp computes COLS columns of y; its lanes run along the
- * rows of the weight, which is read in its own type. linear_few_matrix.cu handles what tensor cores support. */
+ * rows of the weight, which is read in its own type. linear_few_matrix.cu and
+ * linear_few_groups.cu handle what tensor cores support. */
+#include "device/cuda/groups.h"
 #include "device/cuda/products.h"
 
-enum { WARPS = 4, COLS = 2, EACH = 4, MAX_ROWS = 8 };
+enum { WARPS = 4, COLS = 2, EACH = 4 };
 
 /* A lane's share of the products of all rows with COLS rows of weights from `column` on. */
 template <int ROWS> __device__ void dot_products(const struct op_linear &a, int64_t column, float sum[ROWS][COLS]) {
@@ -12,7 +14,7 @@ template <int ROWS> __device__ void dot_products(const struct op_linear &a, int6
 #pragma unroll
         for (int c = 0; c < COLS; c++) { /* padded with the last column, whose result is dropped */
             int64_t row = column + c < a.weight.rows ? column + c : a.weight.rows - 1;
-            weight[c] = cuda_get4(cuda_row(a.weight, row), a.weight.type, at, depth);
+            weight[c] = groups_get4(a.weight, row, at);
         }
 #pragma unroll
         for (int r = 0; r < ROWS; r++) {
@@ -49,14 +51,14 @@ template <int ROWS> static void run_rows(device *d, const struct op_linear *a) {
 
 bool cuda_linear_few(device *d, const struct op_linear *a) {
     int64_t rows = a->x.rows;
-    if (cuda_linear_few_matrix(d, a, {})) return true;
-    if (rows > MAX_ROWS) return false;
+    if (cuda_linear_few_matrix(d, a, {}) || cuda_linear_few_groups(d, a, {})) return true;
+    if (rows > CUDA_PLAIN_ROWS) return false;
     if (rows == 1) {
         run_rows<1>(d, a);
     } else if (rows <= 4) {
         run_rows<4>(d, a);
     } else {
-        run_rows<MAX_ROWS>(d, a);
+        run_rows<CUDA_PLAIN_ROWS>(d, a);
     }
     return true;
 }

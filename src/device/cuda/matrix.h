@@ -20,6 +20,14 @@ __device__ static inline void matrix_multiply(float c[4], const uint32_t a[4], u
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
+/* The same with k = 32 and integers of 8 bits, four of which a register has: c [16, 8] += a [16, 32] b [32, 8]. */
+__device__ static inline void matrix_multiply_integers(int c[4], const uint32_t a[4], uint32_t b0, uint32_t b1) {
+    asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+        "{%0, %1, %2, %3};"
+        : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
 /* Four tiles of eight rows of a chunk each: lane l gives the address of row l % 8 of tile l / 8. Of each tile, a
  * lane receives elements 2 (l % 4) and the next one of row l / 4; transposed, rows 2 (l % 4) and the next one of
  * column l / 4. */

@@ -159,7 +159,7 @@ static int copy_in(device *d, void *to, const void *host, size_t bytes) {
     struct cuda_state *s = cuda_state_of(d);
     TRY(enter(d));
     TRY(cuda_outside_capture(d, "a copy from the host"));
-    s->chain = false;
+    cuda_break_chain(s);
     for (size_t done = 0; done < bytes; done += CUDA_STAGE_BYTES) {
         size_t now = bytes - done < CUDA_STAGE_BYTES ? bytes - done : (size_t)CUDA_STAGE_BYTES;
         auto stage = &s->stages[s->next_stage++ % CUDA_STAGES];
@@ -246,7 +246,7 @@ static int copy_out(device *d, void *host, const void *from, size_t bytes) {
 
 static int zero(device *d, void *memory, size_t bytes) {
     TRY(enter(d));
-    cuda_state_of(d)->chain = false;
+    cuda_break_chain(cuda_state_of(d));
     if (bytes > 0) CUDA_TRY(d, cudaMemsetAsync(memory, 0, bytes, cuda_stream(d)));
     return LCKV_OK;
 }

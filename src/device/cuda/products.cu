@@ -2,6 +2,7 @@
  *
  * cuBLASLt is column-major: a row-major matrix is its transpose there. Therefore c = A B is requested as c^T = B^T
  * A^T, and a factor that is not transposed here is not transposed there either. */
+#include "device/cuda/groups.h"
 #include "device/cuda/products.h"
 
 #include <cublasLt.h>
@@ -228,6 +229,7 @@ int cuda_multiply(device *d, const struct cuda_product *p) {
 int cuda_as(device *d, view v, dtype type, enum cuda_work where, view *out) {
     *out = v;
     if (v.type == type) return LCKV_OK;
+    if (cuda_is_grouped(v.type)) return cuda_widen(d, 1, out, type);
     out->type = type;
     TRY(cuda_workspace(d, where, view_bytes(*out), &out->data));
     struct op_cast a = {v, *out};

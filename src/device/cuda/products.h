@@ -20,7 +20,7 @@ struct cuda_product {
 };
 int cuda_multiply(device *d, const struct cuda_product *p);
 
-/* v in `type`: v itself, or converted into the workspace `where`. */
+/* v in `type`, f32 or bf16: v itself, or converted into the workspace `where`. */
 int cuda_as(device *d, view v, dtype type, enum cuda_work where, view *out);
 
 /* The same product for few rows, for all combinations of types (linear_few.cu). False, without doing anything, if
@@ -30,10 +30,15 @@ bool cuda_linear_few(device *d, const struct op_linear *a);
 /* Up to CUDA_FEW_ROWS rows on tensor cores (linear_few_matrix.cu), if all operands are bf16 in whole chunks. False,
  * without doing anything, otherwise. residual: may be absent. with_norm: includes op_project's norm; otherwise
  * `normed` is given. */
-enum { CUDA_FEW_ROWS = 32 };
+enum { CUDA_FEW_ROWS = 32, CUDA_PLAIN_ROWS = 8 /* without tensor cores */ };
 bool cuda_linear_few_matrix(device *d, const struct op_linear *a, view residual);
 bool cuda_project_few_matrix(device *d, const struct op_project *a, bool with_norm);
 bool cuda_heads_few_matrix(device *d, const struct op_heads *a, bool with_norm);
+
+/* The same with weights in int8 or int4 (linear_few_groups.cu), all parts in one of them. */
+bool cuda_linear_few_groups(device *d, const struct op_linear *a, view residual);
+bool cuda_project_few_groups(device *d, const struct op_project *a, bool with_norm);
+bool cuda_heads_few_groups(device *d, const struct op_heads *a, bool with_norm);
 
 /* Whether the kernels on tensor cores can copy rows of `v`: bf16, in whole aligned chunks. */
 static inline bool products_in_chunks(view v) {

@@ -12,7 +12,7 @@ struct device_program {
 static int begin(device *d) {
     CUDA_TRY(d, cudaSetDevice(cuda_state_of(d)->number));
     TRY(cuda_outside_capture(d, "another recording"));
-    cuda_state_of(d)->chain = false;
+    cuda_break_chain(cuda_state_of(d));
     CUDA_TRY(d, cudaStreamBeginCapture(cuda_stream(d), cudaStreamCaptureModeThreadLocal));
     return LCKV_OK;
 }
@@ -41,6 +41,7 @@ static int end(device *d, device_program **out) {
     cudaGraph_t graph = NULL;
     if (out) *out = NULL;
     CUDA_TRY(d, cudaSetDevice(cuda_state_of(d)->number));
+    cuda_break_chain(cuda_state_of(d));
     cudaError_t error = cudaStreamEndCapture(cuda_stream(d), &graph);
     int status = LCKV_OK;
     if (error != cudaSuccess) {
@@ -55,7 +56,7 @@ static int end(device *d, device_program **out) {
 
 static int replay(device *d, device_program *p) {
     CUDA_TRY(d, cudaSetDevice(cuda_state_of(d)->number));
-    cuda_state_of(d)->chain = false;
+    cuda_break_chain(cuda_state_of(d));
     CUDA_TRY(d, cudaGraphLaunch(p->steps, cuda_stream(d)));
     return LCKV_OK;
 }

@@ -2,6 +2,8 @@
  * one.
  *
  * Padding rows of a batch may have any index. An index out of range reads zeros and writes nothing. */
+#include "device/cuda/groups.h"
+#include "device/cuda/kv_int8.h"
 #include "device/cuda/launch.h"
 
 enum { THREADS = 128, EACH = 4, COLS = THREADS * EACH };
@@ -33,7 +35,7 @@ __global__ static void embed_rows(struct op_embed a) {
     int32_t id = from < 0 ? ((const int32_t *)a.ids.data)[r] : ((const int32_t *)a.previous.data)[from];
     struct cuda_four x = {};
     if (c >= a.out.cols) return;
-    if (id >= 0 && id < a.table.rows) x = cuda_get4(cuda_row(a.table, id), a.table.type, c, a.table.cols);
+    if (id >= 0 && id < a.table.rows) x = groups_get4(a.table, id, c);
     cuda_set4(cuda_row(a.out, r), a.out.type, c, a.out.cols, x);
 }
 
@@ -212,6 +214,7 @@ int cuda_gather_rows_backward(device *d, const struct op_gather_rows *a) {
 }
 
 int cuda_scatter_rows(device *d, const struct op_scatter_rows *a) {
+    if (a->dst.type == DTYPE_KV_INT8) return cuda_kv_int8_append(d, a);
     const int64_t *index = (const int64_t *)a->index.data;
     if (cuda_elements(a->src) > 0) {
         spread_rows<<<row_blocks(a->src), THREADS, 0, cuda_stream(d)>>>(a->dst, a->src, index);

@@ -10,3 +10,14 @@ bool warpgroup_map_of(device *d, view matrix, struct warpgroup_map *out) {
                                         CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
                                         CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
 }
+
+bool warpgroup_map_of_groups(device *d, view weight, struct warpgroup_map *out) {
+    bool int8 = weight.type == DTYPE_INT8;
+    cuuint64_t bytes = (cuuint64_t)(int8 ? weight.cols : weight.cols / 2), sizes[] = {bytes, (cuuint64_t)weight.rows};
+    cuuint64_t stride[] = {bytes};
+    cuuint32_t box[] = {(cuuint32_t)WARPGROUP_DEPTH / (int8 ? 1 : 2), WARPGROUP_ROWS}, steps[] = {1, 1};
+    return cuda_state_of(d)->encode_map(
+               &out->map, CU_TENSOR_MAP_DATA_TYPE_UINT8, 2, weight.data, sizes, stride, box, steps,
+               CU_TENSOR_MAP_INTERLEAVE_NONE, int8 ? CU_TENSOR_MAP_SWIZZLE_64B : CU_TENSOR_MAP_SWIZZLE_32B,
+               CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
+}

@@ -91,6 +91,15 @@ __device__ static inline void warpgroup_multiply_rows(float (&c)[32], const uint
 #endif
 }
 
+/* The same with b as rows of columns. */
+__device__ static inline void warpgroup_multiply_left(float (&c)[32], const uint32_t (&a)[4], uint64_t b) {
+#ifdef WARPGROUP_CODE
+    asm volatile(WARPGROUP_PRODUCT "{%32, %33, %34, %35}, %36, 1, 1, 1, 0;"
+                 : WARPGROUP_SIXTEEN(c, 0), WARPGROUP_SIXTEEN(c, 16)
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+#endif
+}
+
 /* After a wait: no instruction that uses c moves before it. */
 __device__ static inline void warpgroup_hold(float (&c)[32]) {
     asm volatile("" : WARPGROUP_SIXTEEN(c, 0), WARPGROUP_SIXTEEN(c, 16) : : "memory");
@@ -173,6 +182,15 @@ struct warpgroup_map {
 
 /* False if the driver does not accept the matrix. */
 bool warpgroup_map_of(device *d, view matrix, struct warpgroup_map *out);
+
+/* The same of the integers of a weight in int8 or int4, whose rows are whole chunks of 16 bytes. A row of a tile has
+ * WARPGROUP_DEPTH / 16 or half as many chunks; warpgroup_groups_chunk() gives their order. */
+bool warpgroup_map_of_groups(device *d, view weight, struct warpgroup_map *out);
+
+/* The place in row `row` of a tile with its chunk `chunk`. */
+template <dtype TYPE> __device__ int warpgroup_groups_chunk(int row, int chunk) {
+    return TYPE == DTYPE_INT8 ? chunk ^ (row >> 1 & 3) : chunk ^ (row >> 2 & 1);
+}
 
 /* The map is used soon. */
 __device__ static inline void warpgroup_map_soon(const struct warpgroup_map *map) {
