@@ -129,8 +129,8 @@ enum { COLLECTIVES_SLOTS = 2 };
 void collectives_count_waits(const collectives *c, int slot);
 double collectives_waited(const collectives *c, int slot);
 
-/* Host memory: every rank receives the `bytes` of each rank, in the order of ranks, in `all`, [ranks * bytes]. All ranks
- * give the same number of bytes. */
+/* Host memory: every rank receives the `bytes` of each rank, in the order of ranks, in `all`, [ranks * bytes]. All
+ * ranks give the same number of bytes. */
 int collectives_gather_host_for_all(const collectives *c, const void *mine, size_t bytes, void *all);
 /* Number of ranks on this rank's host. */
 int collectives_ranks_here(const collectives *c, int *count);

@@ -1,5 +1,4 @@
-/* Small host memory of each rank for all ranks: names of hosts, numbers. Used while ranks open something together, before
- * a device is in use. */
+/* What all ranks need to know of each: names of hosts, numbers. In host memory, while ranks open something together. */
 #include "collectives/collectives.h"
 
 #include <stdio.h>

@@ -19,7 +19,7 @@
  * memory accesses have been performed. All threads of a block write their cells, also those after the end of the view.
  * An old number in a cell is therefore always that of the last sum but one, and numbers may wrap around.
  *
- * A rank that is lost never writes. The others look at p.stop now and then, and end. */
+ * A rank that is lost never writes. The others look at p.stop every POLLS polls, and end. */
 #include "device/cuda/launch.h"
 
 extern "C" {
@@ -28,7 +28,7 @@ extern "C" {
 
 #include <string.h>
 
-/* A poll takes about half a microsecond. Host memory is slower to read and is not needed otherwise. */
+/* Polls between looks at p.stop, which is in host memory and slower to read: less than a millisecond. */
 enum { POLLS = 1024 };
 
 /* Data of a thread: numbers of type T. */
