@@ -13,9 +13,9 @@ void *cuda_device_stream(const device *d);
 void cuda_device_separate(device *d);
 
 enum { GPU_MAX_PEERS = 8, GPU_PEER_BLOCKS = 128, GPU_PEER_THREADS = 256 };
-/* The largest view of a sum, 256 KiB: 16 rows of 4,096 numbers in f32. Every rank sends twice these bytes to every other
- * one, which for eight ranks is 3.5 MiB, about 10 us over NVLink; a ring sends less than twice the bytes in all. A
- * thread adds 8 bytes: two numbers in f32 or one in f64. */
+/* The largest view of a sum, 256 KiB: 16 rows of 4,096 numbers in f32. Every rank sends twice these bytes to every
+ * other one, which for eight ranks is 3.5 MiB, about 10 us over NVLink; a ring sends less than twice the bytes in all.
+ * A thread adds 8 bytes: two numbers in f32 or one in f64. */
 enum { GPU_PEER_BYTES = GPU_PEER_BLOCKS * GPU_PEER_THREADS * 8 };
 
 /* Memory of a sum between GPUs that can write to each other's memory. All of it is zero before the first sum. */
