@@ -1208,7 +1208,7 @@ typedef struct lckv_engine_options {
     /* Maximum number of prompt tokens per step, and of a chunk, but at least prefill_chunk_size. 0 for 2048, on a GPU
      * 8192 (default). */
     int64_t max_num_batched_tokens;
-    /* Prefill chunk in tokens, at most max_num_batched_tokens; 0 for 256, on a GPU 512 (default). Chunks end at
+    /* Prefill chunk in tokens, at most max_num_batched_tokens; 0 for 256, on a GPU 1024 (default). Chunks end at
      * multiples of it, counted from the start of the prompt. Except on a GPU, the last one is split once more at a
      * multiple of 32 tokens. Prompts share whole chunks. In models with loops the result depends on the chunks, and on
      * nothing else about batching. */

@@ -10,7 +10,7 @@
 #include "model/model.h"
 
 /* Tokens of the largest chunk by default, and of the smallest one (chunks.h). */
-enum { PREFILL_CHUNK_TOKENS = 256, PREFILL_GPU_CHUNK_TOKENS = 512, PREFILL_SMALLEST_CHUNK = 32 };
+enum { PREFILL_CHUNK_TOKENS = 256, PREFILL_GPU_CHUNK_TOKENS = 1024, PREFILL_SMALLEST_CHUNK = 32 };
 
 /* Whether `tokens` tokens run in one call. Without loops both forms are exact, and one call is faster. With loops the
  * plan takes m + b iterations, so for at most m + b tokens the sequential form, which is exact, costs no more: auto
