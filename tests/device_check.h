@@ -266,15 +266,22 @@ static inline double weight_rounding_of(const device *d, dtype compute) {
     return strcmp(d->name, "cpu") != 0 ? operand_rounding(d, compute) : 0;
 }
 
+/* The values of v in double, as a tensor of the check. */
+static inline const double *values_of(view v) {
+    double *values = tensor(v.rows, v.cols, DTYPE_F64).data;
+    for (int64_t i = 0; i < elements(v); i++) values[i] = element(v, i);
+    return values;
+}
+
 /* The error of a product of few rows with a grouped weight: x is rounded to 2^-15 of the largest value of its group.
- * x [weight.cols]: a row. */
-static inline double group_rounding(const double *x, view weight, int64_t output) {
+ * x and weights [cols]: a row each. */
+static inline double group_rounding(const double *x, const double *weights, int64_t cols) {
     double error = 0;
-    for (int64_t k = 0; k < weight.cols && is_grouped(weight.type); k += DTYPE_GROUP) {
+    for (int64_t k = 0; k < cols; k += DTYPE_GROUP) {
         double largest = 0, size = 0;
-        for (int64_t i = k; i < weight.cols && i < k + DTYPE_GROUP; i++) {
+        for (int64_t i = k; i < cols && i < k + DTYPE_GROUP; i++) {
             largest = fmax(largest, fabs(x[i]));
-            size += fabs(element(weight, output * weight.cols + i));
+            size += fabs(weights[i]);
         }
         error += 0x1p-15 * largest * size;
     }

@@ -44,15 +44,26 @@ static double loss_of(dtype compute, int64_t terms) {
     return operands + F32_EPSILON * (double)(terms + 8);
 }
 
-static bounded product_of(const double *x, view weight, int64_t column, view bias, dtype compute) {
-    bounded y = {0, 0};
-    for (int64_t k = 0; k < weight.cols; k++) {
-        double term = x[k] * element(weight, column * weight.cols + k);
-        y.value += term;
-        y.error += fabs(term);
-    }
+/* A weight, and its values. */
+typedef struct decoded {
+    view weight;
+    const double *values;
+} decoded;
+
+static decoded decoded_of(view weight) {
+    return (decoded){weight, values_of(weight)};
+}
+
+static bounded product_of(const double *x, decoded w, int64_t column, view bias, dtype compute) {
+    int64_t cols = w.weight.cols;
+    const double *row = w.values + column * cols;
+    double value = 0, size = 0;
+#pragma omp simd reduction(+ : value, size)
+    for (int64_t k = 0; k < cols; k++) value += x[k] * row[k], size += fabs(x[k] * row[k]);
+    bounded y = {value, size};
     if (bias.data) y.value += element(bias, column), y.error += fabs(element(bias, column));
-    y.error = y.error * loss_of(compute, weight.cols) + 1.01 * group_rounding(x, weight, column);
+    y.error *= loss_of(compute, cols);
+    if (is_grouped(w.weight.type)) y.error += 1.01 * group_rounding(x, row, cols);
     return y;
 }
 
@@ -84,13 +95,15 @@ static void check_parts(device *d, int s, int t) {
     struct op_project a = random_project(s, t, 1 + (s + t) % PROJECT_PARTS), again;
     dtype compute = types[t].compute;
     double *h = malloc((size_t)a.x.cols * sizeof *h);
+    decoded weights[PROJECT_PARTS];
     if (a.parts == 2) a.parts = 1;
     RUN(d, project, a);
+    for (int i = 0; i < a.parts; i++) weights[i] = decoded_of(a.part[i].weight);
     for (int64_t r = 0; r < a.x.rows; r++) {
         norm_row(h, &a, r);
         for (int i = 0; i < a.parts; i++)
             for (int64_t c = 0; c < a.part[i].y.cols; c++) {
-                bounded y = product_of(h, a.part[i].weight, c, a.part[i].bias, compute);
+                bounded y = product_of(h, weights[i], c, a.part[i].bias, compute);
                 check_near("y", a.part[i].y, r * a.part[i].y.cols + c, y.value,
                            y.error + rounding(compute) * fabs(y.value));
             }
@@ -109,11 +122,12 @@ static void check_gated(device *d, int s, int t) {
     double *h = malloc((size_t)a.x.cols * sizeof *h);
     a.gated_y = tensor(a.x.rows, sizes[s].out[0], compute);
     RUN(d, project, a);
+    decoded weights[] = {decoded_of(a.part[0].weight), decoded_of(a.part[1].weight)};
     for (int64_t r = 0; r < a.x.rows; r++) {
         norm_row(h, &a, r);
         for (int64_t c = 0; c < a.gated_y.cols; c++) {
-            bounded gate = product_of(h, a.part[0].weight, c, a.part[0].bias, compute);
-            bounded up = product_of(h, a.part[1].weight, c, a.part[1].bias, compute);
+            bounded gate = product_of(h, weights[0], c, a.part[0].bias, compute);
+            bounded up = product_of(h, weights[1], c, a.part[1].bias, compute);
             double silu = gate.value / (1 + exp(-gate.value)), want = silu * up.value;
             gate.error += rounding(compute) * fabs(gate.value), up.error += rounding(compute) * fabs(up.value);
             double error = 1.2 * gate.error * (fabs(up.value) + up.error) + fabs(silu) * up.error;
@@ -135,10 +149,11 @@ static void check_linear_add(device *d, int s, int t) {
     view residual = copy_tensor(a.residual);
     double *x = malloc((size_t)in * sizeof *x);
     RUN(d, linear_add, a);
+    decoded weight = decoded_of(a.product.weight);
     for (int64_t r = 0; r < rows; r++) {
         for (int64_t k = 0; k < in; k++) x[k] = element(a.product.x, r * in + k);
         for (int64_t c = 0; c < out; c++) {
-            bounded y = product_of(x, a.product.weight, c, a.product.bias, types[t].compute);
+            bounded y = product_of(x, weight, c, a.product.bias, types[t].compute);
             double term = element(residual, r * out + c);
             check_near("y", a.product.y, r * out + c, y.value + term, y.error + 4 * F32_EPSILON * fabs(term));
         }

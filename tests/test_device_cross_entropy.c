@@ -61,8 +61,9 @@ static struct reference make_reference(const struct op_linear_cross_entropy *a, 
                 p[v] += term, size += fabs(term);
             }
             largest = fmax(largest, p[v]);
-            f.error[r] = fmax(f.error[r], (F32_EPSILON * (double)(hidden + 2) + rounded) * size +
-                                              group_rounding(f.x + r * hidden, a->weight, v));
+            double error = (F32_EPSILON * (double)(hidden + 2) + rounded) * size;
+            if (is_grouped(a->weight.type)) error += group_rounding(f.x + r * hidden, f.weight + v * hidden, hidden);
+            f.error[r] = fmax(f.error[r], error);
         }
         double own = label >= 0 ? p[label] : 0;
         for (int64_t v = 0; v < vocab; v++) sum += p[v] = exp(p[v] - largest);

@@ -40,7 +40,7 @@ struct expected {
     const double *a, *b, *before; /* before: of row r and column c, or of column c alone (a bias), or NULL */
     int64_t a_row, a_step, b_row, b_step, depth, before_row;
     double products_rounding, before_rounding; /* relative */
-    view groups;                               /* the weight of y, if it may be in a grouped format */
+    bool grouped;                              /* y, with a weight in a grouped format */
 };
 
 static void check_product(const char *what, view got, const struct expected *e) {
@@ -53,7 +53,7 @@ static void check_product(const char *what, view got, const struct expected *e) 
                 want += term, products += fabs(term);
             }
             size += products;
-            if (e->groups.data) error += group_rounding(e->a + r * e->a_row, e->groups, c);
+            if (e->grouped) error += group_rounding(e->a + r * e->a_row, e->b + c * e->b_row, e->depth);
             check_near(what, got, r * got.cols + c, want,
                        F32_EPSILON * (double)(e->depth + 2) * size + e->products_rounding * products + error +
                            rounding(got.type) * fabs(want));
@@ -69,7 +69,7 @@ static void check_forward(device *d, int s, int t) {
     RUN(d, linear, a);
     double *x = doubles(a.x), *weight = doubles(a.weight), *bias = types[t].has_bias ? doubles(a.bias) : NULL;
     struct expected y = {.a = x, .a_row = in, .a_step = 1, .b = weight, .b_row = in, .b_step = 1, .depth = in};
-    y.before = bias, y.groups = a.weight;
+    y.before = bias, y.grouped = is_grouped(a.weight.type);
     if (a.weight.type != a.x.type) y.products_rounding = operand_rounding(d, a.x.type);
     if (a.bias.type != a.y.type) y.before_rounding = operand_rounding(d, a.y.type);
     check_product("y", a.y, &y);

@@ -70,7 +70,8 @@ __device__ void load_queries(struct slices<ROWS> *own, const struct attention_ca
     }
 }
 
-/* Processes key u, or none if !there, for all rows. LANES lanes share it. */
+/* Processes key u, or none if !there, for all rows. LANES lanes share it. A score of -inf has no weight, also where it is
+ * the group's first one. */
 template <int LANES, int ROWS>
 __device__ void meet(struct slices<ROWS> *own, const float k[SLICE], const float v[SLICE], int u, bool there) {
 #pragma unroll
@@ -79,7 +80,7 @@ __device__ void meet(struct slices<ROWS> *own, const float k[SLICE], const float
 #pragma unroll
         for (int i = 0; i < SLICE; i++) score += own->q[r][i] * k[i];
         score = cuda_join_lanes(score, LANES, cuda_plus());
-        if (!there || u < own->sees[r].begin || u >= own->sees[r].end) continue;
+        if (!there || score == -INFINITY || u < own->sees[r].begin || u >= own->sees[r].end) continue;
         float largest = fmaxf(own->largest[r], score), factor = expf(own->largest[r] - largest),
               weight = expf(score - largest);
         own->largest[r] = largest;

@@ -72,21 +72,25 @@ static int widen_all(device *d, int count, view *weights, dtype type, char *memo
     return LCKV_OK;
 }
 
-/* The workspace is free when all work before the op of the preceding call is done. That op reads the other one. */
+/* The workspace is free when all work before the op of the preceding call is done. That op reads the other one. Both
+ * grow together: a captured step, in which none can grow, may begin with either. Kernels read weights before
+ * cuda_begin(), so the first one after this call must not start before the event. */
 int cuda_widen(device *d, int count, view *weights, dtype type) {
     struct cuda_state *s = cuda_state_of(d);
     auto w = &s->widening;
     size_t bytes = 0;
-    void *memory;
+    void *memory, *twin;
     for (int i = 0; i < count; i++) bytes += cuda_is_grouped(weights[i].type) ? wide_bytes(weights[i], type) : 0;
     if (bytes == 0) return LCKV_OK;
     w->turn ^= 1;
     TRY(cuda_workspace(d, w->turn ? CUDA_WORK_WIDE_TWIN : CUDA_WORK_WIDE, bytes, &memory));
+    TRY(cuda_workspace(d, w->turn ? CUDA_WORK_WIDE : CUDA_WORK_WIDE_TWIN, bytes, &twin));
     if (!w->ready) CUDA_TRY(d, cudaEventRecord(w->free[w->turn], s->stream));
     CUDA_TRY(d, cudaStreamWaitEvent(w->stream, w->free[w->turn], 0));
     TRY(widen_all(d, count, weights, type, (char *)memory));
     CUDA_TRY(d, cudaEventRecord(w->done[w->turn], w->stream));
     CUDA_TRY(d, cudaStreamWaitEvent(s->stream, w->done[w->turn], 0));
+    s->chain = s->started = false;
     CUDA_TRY(d, cudaEventRecord(w->free[!w->turn], s->stream));
     w->ready = true;
     return LCKV_OK;
