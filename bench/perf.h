@@ -47,6 +47,7 @@ int perf_training(const perf_options *o);
 int perf_checkpointing(const perf_options *o);
 int perf_exact(const perf_options *o);
 int perf_processes(const perf_options *o);
+int perf_sums(const perf_options *o);
 int perf_generation(const perf_options *o);
 int perf_few_rows(const perf_options *o);
 int perf_prefix_cache(const perf_options *o);

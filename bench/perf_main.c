@@ -5,6 +5,7 @@
  * bench exact CONFIG [--device D] [--batch N] [--step N] [--reference_step N] [--block N] [--seconds S] [--threads N]
  *                    [--bf16]
  * bench processes CONFIG [--device D] [--batch N] [--step N] [--block N] [--seconds S] [--bf16]
+ * bench sums CONFIG [--device D]
  * bench generate CONFIG [--device D] [--batch N] [--prompt N] [--length N] [--chunk N] [--seconds S] [--threads N]
  *                       [--bf16] [--weight_dtype float|int8|int4]
  * bench few CONFIG [--device D] [--threads N]
@@ -21,6 +22,8 @@
  *   processes      training on the processes that a launcher has started (RANK and WORLD_SIZE, as torchrun sets them);
  *                  with ZeRO 1 and ZeRO 3, and the time of a step in which rank 0 waits for others; reference: each
  *                  process alone with as large a share of a step
+ *   sums           sums over such processes as in recorded steps of tensor parallelism, in microseconds, through peer
+ *                  memory if the GPUs have it; reference: NCCL; CONFIG is not read
  *   generate       prefill and decoding of concurrent sequences; reference: a matrix product, a copy, reading memory
  *   few            products of 1 to 16 rows with the MLP's weights; reference: reading memory, a matrix product
  *   prefix         a request whose first --prompt tokens are cached; reference: the request that filled the cache
@@ -39,12 +42,12 @@
 #include <string.h>
 
 static int usage(void) {
-    fprintf(
-        stderr,
-        "usage: bench speeds|train|checkpointing|exact|processes|generate|few|prefix|encoding|lockstep|together|server "
-        "CONFIG "
-        "[--device D] [--batch N] [--step N] [--reference_step N] [--block N] [--prompt N] [--length N] "
-        "[--chunk N] [--seconds S] [--threads N] [--bf16] [--weight_dtype float|int8|int4]\n");
+    fprintf(stderr,
+            "usage: bench "
+            "speeds|train|checkpointing|exact|processes|sums|generate|few|prefix|encoding|lockstep|together|server "
+            "CONFIG "
+            "[--device D] [--batch N] [--step N] [--reference_step N] [--block N] [--prompt N] [--length N] "
+            "[--chunk N] [--seconds S] [--threads N] [--bf16] [--weight_dtype float|int8|int4]\n");
     return 2;
 }
 
@@ -107,11 +110,19 @@ int main(int argc, char **argv) {
     static const struct {
         const char *name;
         int (*run)(const perf_options *o);
-    } measurements[] = {
-        {"speeds", perf_speeds},        {"train", perf_training},        {"checkpointing", perf_checkpointing},
-        {"exact", perf_exact},          {"processes", perf_processes},   {"generate", perf_generation},
-        {"prefix", perf_prefix_cache},  {"encoding", perf_loop_prefill}, {"lockstep", perf_lockstep},
-        {"together", perf_concurrency}, {"server", perf_http},           {"few", perf_few_rows}};
+    } measurements[] = {{"speeds", perf_speeds},
+                        {"train", perf_training},
+                        {"checkpointing", perf_checkpointing},
+                        {"exact", perf_exact},
+                        {"processes", perf_processes},
+                        {"generate", perf_generation},
+                        {"prefix", perf_prefix_cache},
+                        {"encoding", perf_loop_prefill},
+                        {"lockstep", perf_lockstep},
+                        {"together", perf_concurrency},
+                        {"server", perf_http},
+                        {"few", perf_few_rows},
+                        {"sums", perf_sums}};
     enum { COUNT = sizeof measurements / sizeof *measurements };
     int which = 0;
     while (which < COUNT && strcmp(argv[1], measurements[which].name)) which++;

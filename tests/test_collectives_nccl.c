@@ -11,6 +11,7 @@ static int damaged_row(void) {
 }
 
 #include "expect.h"
+#include "fake_peers.h"
 
 #include <math.h>
 #include <nccl.h>
@@ -262,12 +263,14 @@ static int reset(void **state) {
     fake.groups = fake.destroyed = fake.aborted = fake.calls = 0;
     fake.one_gpu = fake.init_fails = fake.hangs = fake.records = fake.separated = false;
     fake.order[0] = '\0';
+    fake_peers = (struct fake_peers){0};
+    setenv("LCKV_PEER_SUMS", "0", 1);
     return 0;
 }
 
 static int check_events(void **state) {
     (void)state;
-    return fake.events || fake.streams; /* all destroyed */
+    return fake.events || fake.streams || fake_peers.held; /* all destroyed */
 }
 
 /* Element i of rank r. Sums of these are exact in f32. */
@@ -498,6 +501,74 @@ static void test_waits_are_measured(void **state) {
     collectives_close(nccl);
 }
 
+/* ---------------------------------------------------------------- sums of peers */
+
+enum { PEER_SUM = GPU_PEER_BYTES / 4 };
+
+static void expect_sums(int count, int nccl_calls) {
+    static float data[PEER_SUM + 1];
+    double wide = 1 + ranks->rank;
+    fake.calls = 0;
+    for (int i = 0; i < count; i++) data[i] = value_of(ranks->rank, i);
+    OK(collectives_all_reduce(nccl, (view){data, 1, count, DTYPE_F32, NULL}));
+    OK(collectives_all_reduce(nccl, (view){&wide, 1, 1, DTYPE_F64, NULL}));
+    for (int i = 0; i < count; i++) assert_true((double)data[i] == sum_of(i));
+    assert_true(wide == sum_of(0) && fake.calls == nccl_calls);
+}
+
+/* They are ops of the device, which need no separation. NCCL adds larger views. */
+static void test_sums_of_peers(void **state) {
+    (void)state;
+    bool several = ranks->ranks > 1;
+    setenv("LCKV_PEER_SUMS", "1", 1);
+    OK(collectives_nccl_open(ranks, &gpu, &nccl));
+    fake.separated = false; /* it was for the sums on trial */
+    for (int i = 0; i < 500; i++) expect_sums(1 + i * 7 % 100, several ? 0 : 2);
+    expect_sums(PEER_SUM, several ? 0 : 2);
+    assert_int_equal(fake.separated, !several);
+    expect_sums(PEER_SUM + 1, several ? 1 : 2);
+    collectives_close(nccl);
+}
+
+/* Something that one rank lacks makes all ranks use NCCL. */
+static void test_ranks_without_peer_memory(void **state) {
+    (void)state;
+    for (int i = 0; i < 4; i++) {
+        int lacks = ranks->rank == ranks->ranks - 1 ? i : -1;
+        fake_peers = (struct fake_peers){.cannot_open = lacks == 0, .wrong = lacks == 1};
+        setenv("LCKV_PEER_SUMS", lacks == 2 ? "0" : "1", 1);
+        if (lacks == 3) setenv("NCCL_P2P_DISABLE", "1", 1);
+        OK(collectives_nccl_open(ranks, &gpu, &nccl));
+        unsetenv("NCCL_P2P_DISABLE");
+        assert_int_equal(fake_peers.held, 0);
+        expect_sums(3, 2);
+        collectives_close(nccl);
+    }
+}
+
+/* The connection of a rank closes while the GPUs of the others wait for its part of a sum. */
+static void test_a_lost_rank_stops_sums_of_peers(void **state) {
+    (void)state;
+    int ends[2], watched[8] = {-1, -1, -1, -1, -1, -1, -1, -1};
+    float word = 1;
+    if (ranks->ranks == 1) return;
+    setenv("LCKV_PEER_SUMS", "1", 1);
+    assert_int_equal(pipe(ends), 0);
+    watched[1] = ends[0];
+    collectives host = *ranks;
+    host.watched = watched;
+    OK(collectives_nccl_open(&host, &gpu, &nccl));
+    fake_peers.returns_at_once = true;
+    if (ranks->rank != 1) OK(collectives_all_reduce(nccl, (view){&word, 1, 1, DTYPE_F32, NULL}));
+    usleep(300000);
+    close(ends[1]);
+    wait_for_abort();
+    FAILS(collectives_replayed(nccl), LCKV_ERROR_DEVICE, "process 1 is lost or has failed");
+    collectives_close(nccl); /* waits for the sum */
+    assert_int_equal(fake_peers.stopped, ranks->rank != 1);
+    close(ends[0]);
+}
+
 static int open_ranks(void **state) {
     (void)state;
     setenv("NCCL_PROTO", "Tree of the user", 1);
@@ -521,6 +592,9 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_recorded_operations, reset, check_events),
         cmocka_unit_test_setup_teardown(test_operations_aside, reset, check_events),
         cmocka_unit_test_setup_teardown(test_waits_are_measured, reset, check_events),
+        cmocka_unit_test_setup_teardown(test_sums_of_peers, reset, check_events),
+        cmocka_unit_test_setup_teardown(test_ranks_without_peer_memory, reset, check_events),
+        cmocka_unit_test_setup_teardown(test_a_lost_rank_stops_sums_of_peers, reset, check_events),
     };
     return cmocka_run_group_tests(tests, open_ranks, close_ranks);
 }

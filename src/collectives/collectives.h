@@ -8,8 +8,8 @@
  *   - All ranks make the same calls in the same order, with the same shapes.
  *   - Operations on views work on device memory and are ordered with the ops of the device: they read what earlier ops
  *     wrote, and later ops read what they wrote. Operations aside (below) overlap with later ops.
- *   - Reductions in host memory add in the order of ranks, those of NCCL in the order of its ring. The same number of
- *     ranks gives the same bits.
+ *   - Reductions in host memory and in peer memory (nccl/peer_sums.h) add in the order of ranks, those of NCCL in the
+ *     order of its ring. The same number of ranks on the same hosts gives the same bits.
  *   - If one rank fails, the others would wait for it. Call collectives_agree() before every operation that a failure
  *     could have kept a rank from reaching; it reports the failure of one rank to all ranks. Where that is not
  * possible, the failed rank calls collectives_give_up(). If a rank ends or hangs, the next operation of every other
@@ -129,6 +129,9 @@ enum { COLLECTIVES_SLOTS = 2 };
 void collectives_count_waits(const collectives *c, int slot);
 double collectives_waited(const collectives *c, int slot);
 
+/* Host memory: every rank receives the `bytes` of each rank, in the order of ranks, in `all`, [ranks * bytes]. All
+ * ranks give the same number of bytes. */
+int collectives_gather_host_for_all(const collectives *c, const void *mine, size_t bytes, void *all);
 /* Number of ranks on this rank's host. */
 int collectives_ranks_here(const collectives *c, int *count);
 /* Every rank receives the smallest of the ranks' numbers. */

@@ -1,5 +1,4 @@
-/* Numbers of the ranks of a host, and the smallest of a number over all ranks. Both use host memory alone, before a
- * device is in use. */
+/* What all ranks need to know of each: names of hosts, numbers. In host memory, while ranks open something together. */
 #include "collectives/collectives.h"
 
 #include <stdio.h>
@@ -7,8 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Every rank receives the `bytes` of each rank in `all`, [ranks]. */
-static int share_with_all(const collectives *c, const void *mine, size_t bytes, void *all) {
+int collectives_gather_host_for_all(const collectives *c, const void *mine, size_t bytes, void *all) {
     int64_t *counts = malloc((size_t)c->ranks * sizeof *counts);
     int status = counts ? LCKV_OK : fail(LCKV_ERROR_MEMORY, "no memory for the sizes of %d processes", c->ranks);
     for (int r = 0; counts && r < c->ranks; r++) counts[r] = (int64_t)bytes;
@@ -38,7 +36,7 @@ int collectives_ranks_here(const collectives *c, int *count) {
     *count = 0;
     int status = all ? LCKV_OK : fail(LCKV_ERROR_MEMORY, "no memory for the names of %d hosts", c->ranks);
     status = collectives_agree(c, status);
-    if (status >= 0) status = share_with_all(c, &mine, sizeof mine, all);
+    if (status >= 0) status = collectives_gather_host_for_all(c, &mine, sizeof mine, all);
     for (int r = 0; status >= 0 && r < c->ranks; r++) *count += memcmp(&all[r], &mine, sizeof mine) == 0;
     free(all);
     return status;
@@ -48,7 +46,7 @@ int collectives_smallest(const collectives *c, double *number) {
     double *all = calloc((size_t)c->ranks, sizeof *all);
     int status = all ? LCKV_OK : fail(LCKV_ERROR_MEMORY, "no memory for the numbers of %d processes", c->ranks);
     status = collectives_agree(c, status);
-    if (status >= 0) status = share_with_all(c, number, sizeof *number, all);
+    if (status >= 0) status = collectives_gather_host_for_all(c, number, sizeof *number, all);
     for (int r = 0; status >= 0 && r < c->ranks; r++)
         if (all[r] < *number) *number = all[r];
     free(all);

@@ -2,6 +2,7 @@
 #include "collectives/nccl/nccl.h"
 
 #include "base/clock.h"
+#include "collectives/nccl/peer_sums.h"
 #include "collectives/nccl/stream_waits.h"
 #include "device/gpu.h"
 
@@ -30,6 +31,7 @@ typedef struct nccl_state {
     nccl_aside *asides;  /* [aside_count], by number */
     int aside_count;
     stream_waits waits;   /* of the device's stream */
+    peer_sums peers;      /* for small sums; closed: NCCL makes all */
     pthread_mutex_t lock; /* for the members down to `watching` */
     ncclComm_t comm;
     cudaEvent_t completed; /* recorded after the last operation */
@@ -56,8 +58,10 @@ static int check_cuda(const collectives *c, cudaError_t error, const char *call)
     return fail(LCKV_ERROR_DEVICE, "process %d of %d: %s: %s", c->rank, c->ranks, call, cudaGetErrorString(error));
 }
 
-/* Ends operations that wait for other ranks. */
+/* Ends operations that wait for other ranks. Sums of peers first: NCCL frees memory, which waits for all work of the
+ * GPU. */
 static void stop_locked(nccl_state *s) {
+    peer_sums_stop(&s->peers);
     if (!s->ended && s->comm) ncclCommAbort(s->comm);
     s->ended = true;
 }
@@ -127,14 +131,26 @@ static int run_group(const collectives *c, calls run, const void *arguments) {
     return ended;
 }
 
+/* An op of the device, which is not separated from its other ops. Never aside. */
+static int sum_peers(const collectives *c, const void *arguments) {
+    const nccl_state *s = c->own;
+    return cuda_device_sum_peers(s->device, &s->peers.gpus, *(const view *)arguments);
+}
+
+static int run_one(const collectives *c, calls run, const void *arguments) {
+    nccl_state *s = c->own;
+    if (run == sum_peers) return sum_peers(c, arguments);
+    if (!s->aside) cuda_device_separate(s->device);
+    return run_group(c, run, arguments);
+}
+
 /* The device's stream waits for an operation that is not aside. */
 static int run_on_stream(const collectives *c, calls run, const void *arguments, bool recording) {
     nccl_state *s = c->own;
     bool waits = !s->aside && !recording;
-    if (!s->aside) cuda_device_separate(s->device);
     if (!s->aside && recording) stream_waits_unknown(&s->waits);
     if (waits) TRY(mark_wait(c));
-    TRY(run_group(c, run, arguments));
+    TRY(run_one(c, run, arguments));
     return waits ? mark_wait(c) : LCKV_OK;
 }
 
@@ -202,7 +218,8 @@ static int call_broadcast(const collectives *c, const void *arguments) {
 }
 
 static int all_reduce(const collectives *c, view v) {
-    return launch(c, call_all_reduce, &v);
+    const nccl_state *s = c->own;
+    return launch(c, !s->aside && peer_sums_take(&s->peers, v) ? sum_peers : call_all_reduce, &v);
 }
 
 static int reduce_scatter(const collectives *c, collectives_parts p) {
@@ -404,6 +421,7 @@ static void close_nccl(collectives *c) {
     s->ended = true;
     pthread_mutex_unlock(&s->lock);
     if (s->watching) pthread_join(s->watcher, NULL);
+    peer_sums_close(&s->peers);
     if (s->completed) cudaEventDestroy(s->completed);
     close_beside(s);
     stream_waits_free(&s->waits);
@@ -411,18 +429,6 @@ static void close_nccl(collectives *c) {
     free(s->watched);
     free(s);
     free(c);
-}
-
-/* Sends the ids of all GPUs to all ranks. `ids` is [ranks]. */
-static int share_ids(const collectives *host, const cudaUUID_t *mine, cudaUUID_t *ids) {
-    int64_t *counts = malloc((size_t)host->ranks * sizeof *counts);
-    int status = counts ? LCKV_OK : fail(LCKV_ERROR_MEMORY, "no memory for the GPUs of %d processes", host->ranks);
-    for (int r = 0; counts && r < host->ranks; r++) counts[r] = sizeof *ids;
-    status = collectives_agree(host, status);
-    if (status >= 0) status = collectives_gather_host(host, mine, counts, ids);
-    if (status >= 0) status = collectives_broadcast_host(host, ids, (size_t)host->ranks * sizeof *ids);
-    free(counts);
-    return status;
 }
 
 static int find_double(const collectives *host, const char *name, const cudaUUID_t *ids) {
@@ -440,7 +446,7 @@ static int check_gpus(const collectives *c, const device *d) {
     int status = ids ? check_cuda(c, cudaGetDeviceProperties(&properties, s->number), "cudaGetDeviceProperties")
                      : fail(LCKV_ERROR_MEMORY, "no memory for the GPUs of %d processes", c->ranks);
     status = collectives_agree(s->host, status);
-    if (status >= 0) status = share_ids(s->host, &properties.uuid, ids);
+    if (status >= 0) status = collectives_gather_host_for_all(s->host, &properties.uuid, sizeof *ids, ids);
     if (status >= 0) status = collectives_agree(s->host, find_double(s->host, d->name, ids));
     free(ids);
     return status;
@@ -465,9 +471,10 @@ static int join_ranks(const collectives *c) {
 }
 
 static int open_ranks(const collectives *c, const device *d) {
-    const nccl_state *s = c->own;
+    nccl_state *s = c->own;
     TRY(check_gpus(c, d));
     TRY(join_ranks(c));
+    TRY(peer_sums_open(&s->peers, s->host, s->device));
     return collectives_agree(s->host, start_watching(c));
 }
 

@@ -1,7 +1,8 @@
 /* Collectives on the memory of GPUs, one GPU per rank, by NCCL.
  *
- * All operations on views are NCCL's, on the stream of the device. Operations on host memory, the barrier and
- * collectives_agree() stay with the ranks' own transport, TCP or MPI, which also carries NCCL's id.
+ * Operations on views are NCCL's, on the stream of the device, except for sums of small views on one host
+ * (peer_sums.h). Operations on host memory, the barrier and collectives_agree() stay with the ranks' own transport, TCP
+ * or MPI, which also carries NCCL's id.
  *
  * NCCL chooses its algorithm by size and topology, which changes the order of sums. Unless NCCL_ALGO and NCCL_PROTO are
  * set, they become Ring and Simple, so that the same ranks on the same hosts give the same bits. NCCL_NVLS_ENABLE
@@ -13,13 +14,13 @@
  * are not part of recordings, because ranks need not record the same steps: the recording has an event at the point,
  * and the operation begins after the replay.
  *
- * The time that the device's ops wait for NCCL (collectives_count_waits()) is that between two events on the device's
- * stream, before and after each operation or join. Nothing waits for these events.
+ * The time that the device's ops wait for communication (collectives_count_waits()) is that between two events on the
+ * device's stream, before and after each operation or join. Nothing waits for these events.
  *
- * An NCCL operation that waits for a rank that has ended or hangs would never complete. A thread watches the
- * connections of the transport, and aborts NCCL when one closes, or when the GPU has not completed the last operation
- * within the transport's time limit. The next collectives_agree() then fails. With MPI, mpirun ends the other ranks,
- * and there is no time limit. */
+ * An operation that waits for a rank that has ended or hangs would never complete. A thread watches the connections of
+ * the transport. When one closes, or when the GPU has not completed the last operation within the transport's time
+ * limit, the thread stops sums through peer memory and aborts NCCL. The next collectives_agree() then fails. With MPI,
+ * mpirun ends the other ranks, and there is no time limit. */
 #ifndef COLLECTIVES_NCCL_NCCL_H
 #define COLLECTIVES_NCCL_NCCL_H
 
