@@ -17,11 +17,11 @@ typedef struct checkpoint_load_options {
 } checkpoint_load_options;
 
 /* Loads `folder`, or a GGUF file of this name, onto a device. An adapter is merged into the weights, or, if these are
- * quantized, added beside them (model.adapter). LCKV_ERROR_UNSUPPORTED for quantized weights with `divide`, and for
- * quantized weights with an adapter on several ranks. If the device computes in host memory, weights with the wanted
- * data type stay in the mapped file and are read-only (params_enable_masters() makes writable ones). K and V of layers
- * without a KV slot, rotary_emb.inv_freq, and the lm_head.weight of tied embeddings are ignored, the latter as in
- * transformers. All other tensors have to be exactly those of the model. Errors name the file and the tensor. */
+ * quantized, added beside them (model.adapter). LCKV_ERROR_UNSUPPORTED for quantized weights with `divide`. If the
+ * device computes in host memory, weights with the wanted data type stay in the mapped file and are read-only
+ * (params_enable_masters() makes writable ones). K and V of layers without a KV slot, rotary_emb.inv_freq, and the
+ * lm_head.weight of tied embeddings are ignored, the latter as in transformers. All other tensors have to be exactly
+ * those of the model. Errors name the file and the tensor. */
 int checkpoint_load(device *d, const char *folder, const checkpoint_load_options *options, model **out);
 
 typedef struct checkpoint_save_options {

@@ -147,10 +147,6 @@ static int check_division(const char *folder, const params *p, const checkpoint_
             "%s: quantized weights (int8, int4) are not divided between processes that train; %s", folder,
             gguf_is_file(folder) ? "choose weight_dtype float, which dequantizes them"
                                  : "lckv convert --weight_dtype float dequantizes a checkpoint");
-    REQUIRE(o->ranks < 2 || !o->adapter, LCKV_ERROR_UNSUPPORTED,
-            "%s: an adapter of quantized weights (int8, int4) is not divided between processes; choose weight_dtype "
-            "float, which merges it into the weights",
-            folder);
     return LCKV_OK;
 }
 
