@@ -37,7 +37,9 @@ static struct {
     float now;            /* milliseconds on the device's stream */
     pthread_mutex_t lock; /* for the members after it */
     int aborted;
-    bool hangs; /* operations do not complete */
+    bool hangs;           /* operations do not complete */
+    int lost;             /* closed within a launch, for the thread that watches; 0: none */
+    double launch_blocks; /* seconds that a launch takes, unless NCCL is aborted */
 } fake = {.lock = PTHREAD_MUTEX_INITIALIZER};
 static const cudaStream_t STREAM = (cudaStream_t)&fake, BESIDE = (cudaStream_t)&fake.streams;
 
@@ -220,6 +222,10 @@ ncclResult_t ncclGroupStart(void) {
 
 ncclResult_t ncclGroupEnd(void) {
     assert_int_equal(--fake.depth, 0);
+    if (fake.lost) close(fake.lost);
+    fake.lost = 0;
+    double begin = clock_seconds();
+    while (clock_seconds() < begin + fake.launch_blocks && !times_aborted()) usleep(10000);
     return ncclSuccess;
 }
 
@@ -260,7 +266,8 @@ static collectives *nccl;
 
 static int reset(void **state) {
     (void)state;
-    fake.groups = fake.destroyed = fake.aborted = fake.calls = 0;
+    fake.groups = fake.destroyed = fake.aborted = fake.calls = fake.lost = 0;
+    fake.launch_blocks = 0;
     fake.one_gpu = fake.init_fails = fake.hangs = fake.records = fake.separated = false;
     fake.order[0] = '\0';
     fake_peers = (struct fake_peers){0};
@@ -373,6 +380,60 @@ static void test_a_lost_rank_aborts_nccl(void **state) {
     collectives_close(nccl);
     assert_int_equal(fake.destroyed, 0);
     close(ends[0]);
+}
+
+/* The connection of rank 0 closes during a launch, which waits for that rank for `seconds`. */
+static void lose_a_rank_in_a_launch(double seconds) {
+    int ends[2], watched[8] = {-1, -1, -1, -1, -1, -1, -1, -1};
+    float word = 1;
+    assert_int_equal(pipe(ends), 0);
+    collectives host = *ranks;
+    watched[0] = ends[0];
+    host.watched = watched;
+    OK(collectives_nccl_open(&host, &gpu, &nccl));
+    fake.lost = ends[1];
+    fake.launch_blocks = seconds;
+    FAILS(collectives_all_reduce(nccl, (view){&word, 1, 1, DTYPE_F32, NULL}), LCKV_ERROR_DEVICE,
+          "NCCL was stopped because process 0 is lost or has failed");
+    assert_int_equal(times_aborted(), 1);
+    FAILS(collectives_replayed(nccl), LCKV_ERROR_DEVICE, "NCCL was stopped because process 0 is lost");
+    collectives_close(nccl);
+    assert_true(times_aborted() == 1 && fake.destroyed == 0);
+    close(ends[0]);
+}
+
+/* It would wait forever. */
+static void test_a_rank_is_lost_while_a_launch_waits_for_it(void **state) {
+    (void)state;
+    double begin = clock_seconds();
+    lose_a_rank_in_a_launch(60);
+    assert_true(clock_seconds() < begin + 30);
+}
+
+/* The communicator is not aborted while a launch uses it that ends by itself. */
+static void test_a_rank_is_lost_during_a_launch(void **state) {
+    (void)state;
+    double begin = clock_seconds();
+    lose_a_rank_in_a_launch(0.7);
+    assert_true(clock_seconds() >= begin + 0.7);
+}
+
+static void test_a_launch_has_the_time_limit(void **state) {
+    (void)state;
+    int watched[8] = {-1, -1, -1, -1, -1, -1, -1, -1};
+    float word = 1;
+    collectives host = *ranks;
+    host.watched = watched;
+    host.time_limit = 0.5;
+    OK(collectives_nccl_open(&host, &gpu, &nccl));
+    OK(collectives_barrier(nccl));
+    fake.launch_blocks = 60;
+    double begin = clock_seconds();
+    FAILS(collectives_all_reduce(nccl, (view){&word, 1, 1, DTYPE_F32, NULL}), LCKV_ERROR_DEVICE,
+          "its GPU has waited for ");
+    assert_true(clock_seconds() < begin + 30);
+    collectives_close(nccl);
+    assert_true(times_aborted() == 1 && fake.destroyed == 0);
 }
 
 /* An operation does not complete, on any of the GPUs. */
@@ -588,6 +649,9 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_the_failure_of_nccl_is_that_of_all, reset, check_events),
         cmocka_unit_test_setup_teardown(test_a_failure_aborts_nccl, reset, check_events),
         cmocka_unit_test_setup_teardown(test_a_lost_rank_aborts_nccl, reset, check_events),
+        cmocka_unit_test_setup_teardown(test_a_rank_is_lost_while_a_launch_waits_for_it, reset, check_events),
+        cmocka_unit_test_setup_teardown(test_a_rank_is_lost_during_a_launch, reset, check_events),
+        cmocka_unit_test_setup_teardown(test_a_launch_has_the_time_limit, reset, check_events),
         cmocka_unit_test_setup_teardown(test_a_gpu_that_hangs, reset, check_events),
         cmocka_unit_test_setup_teardown(test_recorded_operations, reset, check_events),
         cmocka_unit_test_setup_teardown(test_operations_aside, reset, check_events),
