@@ -2,18 +2,20 @@
  * On a CPU, the models have half the width of the config, which gives nearly the same ratio in a quarter of the time.
  * See perf_main.c. */
 #include "model/loop_start.h"
+
 #include "perf.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { SIX = 6, FOUR = 4, CASES = 7, MODELS = 3, MAX_ROUNDS = 20 }; /* SIX, FOUR: iterations, which a learned start may allow */
+/* SIX, FOUR: iterations, which a learned start may allow. */
+enum { SIX = 6, FOUR = 4, CASES = 7, MODELS = 3, MAX_ROUNDS = 20 };
 
 /* How the prompt is processed: as one chunk, as in training, or in the engine's chunks. */
 typedef struct prefill_case {
     const char *name;
-    int model; /* 0: without loops, 1: with loops, 2: with a start for them */
+    int model;              /* 0: without loops, 1: with loops, 2: with a start for them */
     int iterations;         /* 0: those of the model */
     lckv_encoding encoding; /* PLAN: one chunk */
     lckv_engine *engine;

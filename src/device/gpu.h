@@ -14,13 +14,10 @@ void cuda_device_separate(device *d);
 
 enum { GPU_MAX_PEERS = 8, GPU_PEER_BLOCKS = 128, GPU_PEER_THREADS = 256, GPU_PEER_PIECES = 4 };
 /* The largest view of a sum, 1 MiB: 64 rows of 4,096 numbers in f32. Every rank sends twice these bytes to every other
- * one, which for two ranks takes about 6 us over NVLink and for eight about 40; NCCL's ring has two steps per rank. A thread
- * adds GPU_PEER_PIECES pieces of 8 bytes, two numbers in f32 or one in f64, and no more blocks run than a GPU has room for at
- * once, because they wait for those of other ranks. */
-enum {
-    GPU_PEER_NUMBERS = GPU_PEER_BLOCKS * GPU_PEER_PIECES,
-    GPU_PEER_BYTES = GPU_PEER_NUMBERS * GPU_PEER_THREADS * 8
-};
+ * one, which for two ranks takes about 6 us over NVLink and for eight about 40; NCCL's ring has two steps per rank. A
+ * thread adds GPU_PEER_PIECES pieces of 8 bytes, two numbers in f32 or one in f64. No more blocks run than a GPU has
+ * room for at once, because they wait for those of other ranks. */
+enum { GPU_PEER_NUMBERS = GPU_PEER_BLOCKS * GPU_PEER_PIECES, GPU_PEER_BYTES = GPU_PEER_NUMBERS * GPU_PEER_THREADS * 8 };
 
 /* Memory of a sum between GPUs that can write to each other's memory. All of it is zero before the first sum. */
 struct gpu_peers {

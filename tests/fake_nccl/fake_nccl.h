@@ -1,5 +1,5 @@
-/* NCCL and the CUDA runtime on host memory, for test_collectives_nccl.c: operations go over the ranks' transport, and the
- * calls are counted. */
+/* NCCL and the CUDA runtime on host memory, for test_collectives_nccl.c: operations go over the ranks' transport, and
+ * the calls are counted. */
 #ifndef TESTS_FAKE_NCCL_H
 #define TESTS_FAKE_NCCL_H
 

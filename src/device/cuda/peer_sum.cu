@@ -1,15 +1,16 @@
 /* Sums of small views between GPUs that can write to each other's memory, one kernel per sum.
  *
- * A thread adds pieces of 8 bytes of the view. It writes its rank's 8 bytes into a cell in the memory of every rank, waits
- * for a cell of each rank in its own GPU's memory, and adds them in the order of ranks. So the data crosses the link once.
+ * A thread adds pieces of 8 bytes of the view. It writes its rank's 8 bytes into a cell in the memory of every rank,
+ * waits for a cell of each rank in its own GPU's memory, and adds them in the order of ranks. So the data crosses the
+ * link once.
  *
  * A cell is two words of 64 bits: 32 bits of data and, beside them, the number of the sum. A store of one word is not
  * torn (PTX ISA, "Memory Consistency Model": vector accesses are scalar accesses in any order), so a word with the
  * right number has the right data. The protocol needs no flags, no fences, and no order between words.
  *
- * Pieces are independent of each other, on every rank: piece k of block b always uses the same cells and counts its own
- * sums. Ranks make the same sums, so their pieces count alike. Even and odd sums use different cells, because a fast rank can
- * be one sum ahead of a slow one. It cannot be two ahead:
+ * Pieces are independent of each other, on every rank: piece k of block b always uses the same cells and counts its
+ * own sums. Ranks make the same sums, so their pieces count alike. Even and odd sums use different cells, because a
+ * fast rank can be one sum ahead of a slow one. It cannot be two ahead:
  *
  *   - It writes the cells of sum n + 2 after its kernel of sum n + 1 has ended, and so after it has read a word of sum
  *     n + 1 from every rank.
