@@ -1,6 +1,6 @@
 /* A CPU that keeps a GPU's rules (device.h), so that what is only done on GPUs is tested without one.
  *
- * - Memory that a pool hands out contains POISON, which is NaN as f32 and as bf16.
+ * - Memory that is allocated, or handed out by a pool, contains POISON, which is NaN as f32 and as bf16.
  * - A fresh gradient must contain POISON only. The op writes it: the CPU's entry adds to zeros. A second op with the
  *   same fresh view would replace the gradient of the first on a GPU; here it fails.
  * - Any other gradient must not contain POISON: an op has written it.
@@ -74,6 +74,12 @@ typedef struct fresh_values {
     int64_t count;
 } fresh_values;
 
+/* Memory of the device. */
+typedef struct fresh_block {
+    char *start;
+    size_t bytes;
+} fresh_block;
+
 /* A copy to the host that has not arrived. */
 typedef struct fresh_copy {
     void *host, *values; /* values: owned */
@@ -90,6 +96,8 @@ static struct fresh_device {
     bool open;
     fresh_values *wide; /* [wide_count] */
     int wide_count;
+    fresh_block *blocks; /* [block_count] */
+    int block_count;
     fresh_copy *copies; /* [copy_count] */
     int copy_count;
     int64_t marks;
@@ -272,39 +280,71 @@ DEVICE_COMPOSED_OPS(ENTRY)
 
 /* ---------------------------------------------------------------- memory */
 
-int __real_pool_take(pool *p, size_t bytes, void **out);
-int __wrap_pool_take(pool *p, size_t bytes, void **out);
-
-int __wrap_pool_take(pool *p, size_t bytes, void **out) {
-    TRY(__real_pool_take(p, bytes, out));
-    if (fresh.open) fresh_fill(*out, FRESH_POISON, bytes);
-    return LCKV_OK;
-}
-
-static inline int fresh_zero(device *d, void *memory, size_t bytes) {
-    (void)d;
-    fresh_fill(memory, 0, bytes);
-    return LCKV_OK;
-}
-
 static inline int fresh_refuse(const char *what) {
     REQUIRE(!fresh.recorded, LCKV_ERROR_ARGUMENT, "%s while work is recorded", what);
     return LCKV_OK;
 }
 
+/* Whether it is memory of the device; others are the host and the counting device. */
+static inline bool fresh_has(const void *memory, size_t bytes) {
+    for (int i = 0; i < fresh.block_count; i++) {
+        const fresh_block *b = &fresh.blocks[i];
+        if ((const char *)memory >= b->start && (const char *)memory + bytes <= b->start + b->bytes) return true;
+    }
+    return false;
+}
+
+static inline int fresh_own(const void *memory, size_t bytes) {
+    REQUIRE(!bytes || fresh_has(memory, bytes), LCKV_ERROR_ARGUMENT, "%zu bytes that are not memory of the device",
+            bytes);
+    return LCKV_OK;
+}
+
 static inline int fresh_alloc(device *d, size_t bytes, void **out) {
     TRY(fresh_refuse("an allocation"));
-    return fresh.memory.alloc(d, bytes, out);
+    TRY(fresh.memory.alloc(d, bytes, out));
+    fresh.blocks = realloc(fresh.blocks, (size_t)(fresh.block_count + 1) * sizeof *fresh.blocks);
+    if (!fresh.blocks) abort();
+    fresh.blocks[fresh.block_count++] = (fresh_block){*out, bytes};
+    memset(*out, FRESH_POISON, bytes);
+    return LCKV_OK;
+}
+
+static inline void fresh_free(device *d, void *memory) {
+    for (int i = 0; i < fresh.block_count; i++) {
+        if (fresh.blocks[i].start != memory) continue;
+        fresh.blocks[i] = fresh.blocks[--fresh.block_count];
+        break;
+    }
+    fresh.memory.release(d, memory);
+}
+
+int __real_pool_take(pool *p, size_t bytes, void **out);
+int __wrap_pool_take(pool *p, size_t bytes, void **out);
+
+int __wrap_pool_take(pool *p, size_t bytes, void **out) {
+    TRY(__real_pool_take(p, bytes, out));
+    if (fresh.open && fresh_has(*out, bytes)) fresh_fill(*out, FRESH_POISON, bytes);
+    return LCKV_OK;
+}
+
+static inline int fresh_zero(device *d, void *memory, size_t bytes) {
+    (void)d;
+    TRY(fresh_own(memory, bytes));
+    fresh_fill(memory, 0, bytes);
+    return LCKV_OK;
 }
 
 static inline int fresh_copy_in(device *d, void *to, const void *host, size_t bytes) {
     TRY(fresh_refuse("a copy from the host"));
+    TRY(fresh_own(to, bytes));
     return fresh.memory.copy_in(d, to, host, bytes);
 }
 
 static inline int fresh_copy_out(device *d, void *host, const void *from, size_t bytes) {
     (void)d;
     TRY(fresh_refuse("a copy to the host"));
+    TRY(fresh_own(from, bytes));
     if (!bytes) return LCKV_OK;
     fresh.copies = realloc(fresh.copies, (size_t)(fresh.copy_count + 1) * sizeof *fresh.copies);
     void *values = malloc(bytes);
@@ -400,9 +440,11 @@ static inline void fresh_close(device *d) {
     for (int i = 0; i < fresh.copy_count; i++) free(fresh.copies[i].values);
     free(fresh.wide);
     free(fresh.copies);
+    free(fresh.blocks);
     fresh.wide = NULL;
     fresh.copies = NULL;
-    fresh.wide_count = fresh.copy_count = 0;
+    fresh.blocks = NULL;
+    fresh.wide_count = fresh.copy_count = fresh.block_count = 0;
     fresh.open = false;
     fresh.memory.close(d);
 }
@@ -417,6 +459,7 @@ static inline void fresh_begin_device(device *d) {
     DEVICE_COMPOSED_OPS(ENTRY)
 #undef ENTRY
     d->memory.alloc = fresh_alloc;
+    d->memory.release = fresh_free;
     d->memory.zero = fresh_zero;
     d->memory.copy_in = fresh_copy_in;
     d->memory.copy_out = fresh_copy_out;
