@@ -87,13 +87,10 @@ typedef struct fresh_copy {
     int64_t mark; /* the next mark when it began */
 } fresh_copy;
 
-/* Whether the next CPU that is opened keeps the rules. */
-static bool fresh_wanted;
-
 static struct fresh_device {
     struct device_ops cpu; /* the device's own entries */
     struct device_memory memory;
-    bool open;
+    bool wanted, open;
     fresh_values *wide; /* [wide_count] */
     int wide_count;
     fresh_block *blocks; /* [block_count] */
@@ -450,7 +447,7 @@ static inline void fresh_close(device *d) {
 }
 
 static inline void fresh_begin_device(device *d) {
-    fresh = (struct fresh_device){.cpu = d->ops, .memory = d->memory, .open = true};
+    fresh = (struct fresh_device){.cpu = d->ops, .memory = d->memory, .wanted = true, .open = true};
     d->compute_gradients = true;
     d->host_memory = false;
     d->recording = (struct device_recording){fresh_begin, fresh_end, fresh_replay, fresh_release};
@@ -474,8 +471,13 @@ int __wrap_cpu_open(device *d, int threads);
 
 int __wrap_cpu_open(device *d, int threads) {
     TRY(__real_cpu_open(d, threads));
-    if (fresh_wanted && !fresh.open) fresh_begin_device(d);
+    if (fresh.wanted && !fresh.open) fresh_begin_device(d);
     return LCKV_OK;
+}
+
+/* Whether the next CPU that is opened keeps the rules. Forgets one that a failed test has left open. */
+static inline void fresh_want(bool wanted) {
+    fresh = (struct fresh_device){.wanted = wanted};
 }
 
 #endif

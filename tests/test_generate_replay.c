@@ -1,6 +1,7 @@
-/* Decoding on a device that records, a GPU or a CPU that keeps its rules (fresh_device.h): captured steps that are replayed with new ids, positions and page tables choose the same tokens
- * and give the same probabilities, bit for bit, as steps that are not captured, while sequences grow, end, and have
- * penalties. The same holds for the steps of a single prompt. */
+/* Decoding on a device that records, a GPU or a CPU that keeps its rules (fresh_device.h): captured steps that are
+ * replayed with new ids, positions and page tables choose the same tokens and give the same probabilities, bit for bit,
+ * as steps that are not captured, while sequences grow, end, and have penalties. The same holds for the steps of a
+ * single prompt. */
 #include "fresh_device.h" /* before cmocka's fail() */
 
 #include "generate/batcher/batcher.h"
@@ -79,10 +80,10 @@ static void compare(const char *device_name) {
 
 static void recorded_decoding_is_the_same(void **state) {
     (void)state;
-    fresh_wanted = true;
+    fresh_want(true);
     compare("cpu");
     assert_true(fresh.replays > 0);
-    fresh_wanted = false;
+    fresh_want(false);
 }
 
 static void recorded_decoding_on_a_gpu_is_the_same(void **state) {

@@ -42,7 +42,7 @@ static void faults_are_errors(void **state) {
     device *d;
     graph *g;
     float ones[4] = {1, 1, 1, 1}, sums[4];
-    fresh_wanted = true;
+    fresh_want(true);
     OK(device_open("cpu", 1, &d));
     OK(graph_create(d, DTYPE_BF16, true, &g));
     view x = take_view(g, 4, DTYPE_F32), sum = take_view(g, 4, DTYPE_F32), narrow = take_view(g, 4, DTYPE_BF16);
@@ -143,7 +143,7 @@ static void train(bool as_gpu, const char *config, const manner *how, run *out) 
         .gradient_checkpointing = how->checkpointing,
         .optimizer = {.beta1 = 0.9, .beta2 = 0.95, .epsilon = 1e-8, .weight_decay = 0.1, .max_grad_norm = 0.5},
     };
-    fresh_wanted = as_gpu;
+    fresh_want(as_gpu);
     fixture_open(&f, LAYERS, config, compute, false);
     f.device->recording.begin = fresh_begin;
     add_parts(f.model, how);

@@ -110,9 +110,9 @@ static void runs_are_those_of_a_cpu(void **state) {
         run plain, gpu;
         begin(&plain, state, &MANNERS[i], "cpu");
         begin(&gpu, state, &MANNERS[i], "gpu");
-        fresh_wanted = false;
+        fresh_want(false);
         OK(run_go(&plain));
-        fresh_wanted = true;
+        fresh_want(true);
         OK(run_go(&gpu));
         assert_true(fresh.written > 0 && fresh.replays > 0);
         same_steps(&plain, &gpu, MANNERS[i].name);
@@ -121,7 +121,7 @@ static void runs_are_those_of_a_cpu(void **state) {
 }
 
 static void runs_resume_bit_for_bit(void **state) {
-    fresh_wanted = true;
+    fresh_want(true);
     for (size_t i = 0; i < sizeof MANNERS / sizeof *MANNERS; i++) {
         run whole, parts;
         begin(&whole, state, &MANNERS[i], "whole");
