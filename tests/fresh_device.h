@@ -23,7 +23,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FRESH_POISON = 0xff, FRESH_FIELDS = 3 };
+enum { FRESH_POISON = 0xff, FRESH_FIELDS = 3, FRESH_MOST = 16 << 20 /* bytes of an allocation, for speed */ };
 
 /* ---------------------------------------------------------------- gradients of each op */
 
@@ -303,7 +303,7 @@ static inline int fresh_alloc(device *d, size_t bytes, void **out) {
     fresh.blocks = realloc(fresh.blocks, (size_t)(fresh.block_count + 1) * sizeof *fresh.blocks);
     if (!fresh.blocks) abort();
     fresh.blocks[fresh.block_count++] = (fresh_block){*out, bytes};
-    memset(*out, FRESH_POISON, bytes);
+    memset(*out, FRESH_POISON, bytes < FRESH_MOST ? bytes : FRESH_MOST);
     return LCKV_OK;
 }
 
