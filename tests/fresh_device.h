@@ -384,8 +384,8 @@ static inline int fresh_mark(device *d, int64_t *mark) {
 static inline int fresh_reach(device *d, int64_t mark) {
     (void)d;
     TRY(fresh_refuse("waiting"));
-    REQUIRE(mark >= 0 && mark < fresh.marks && mark >= fresh.marks - DEVICE_MARKS, LCKV_ERROR_ARGUMENT,
-            "mark %lld of %lld", (long long)mark, (long long)fresh.marks);
+    REQUIRE(mark >= 0 && mark < fresh.marks, LCKV_ERROR_ARGUMENT, "mark %lld of %lld", (long long)mark,
+            (long long)fresh.marks);
     fresh_arrive(mark);
     return LCKV_OK;
 }
