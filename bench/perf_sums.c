@@ -6,9 +6,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { SUMS = 64 /* per step */, STEPS = 10, ROUNDS = 20, WAYS = 2, SIZES = 4 };
+enum { SUMS = 64 /* per step */, STEPS = 10, ROUNDS = 20, WAYS = 2, SIZES = 5 };
 
-static const int64_t BYTES[SIZES] = {4 << 10, 16 << 10, 64 << 10, 256 << 10};
+static const int64_t BYTES[SIZES] = {4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20};
 
 /* One way to add, and its time for each size. */
 typedef struct way {

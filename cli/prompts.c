@@ -15,13 +15,20 @@ static given_prompt *add(prompt_list *list) {
     return &items[list->count++];
 }
 
-int prompts_add_text(prompt_list *list, const char *text, size_t bytes) {
+static int add_text(prompt_list *list, const char *text, size_t bytes) {
     given_prompt *p = add(list);
     p->text = need(malloc(bytes + 1));
     memcpy(p->text, text, bytes);
     p->text[bytes] = '\0';
     p->text_bytes = bytes;
     return EXIT_FINE;
+}
+
+int prompts_add_text(prompt_list *list, const char *name, const char *text, size_t bytes) {
+    if (lckv_check_utf8(text, bytes) < 0)
+        notice("warning: %s: %s: each ill-formed part is read as U+FFFD; convert text that is in another encoding",
+               name, lckv_last_error());
+    return add_text(list, text, bytes);
 }
 
 static int32_t *allocate_ids(given_prompt *p, size_t count) {
@@ -63,7 +70,7 @@ static int add_json_ids(prompt_list *list, const json_t *ids) {
 static int add_json_prompt(prompt_list *list, const json_t *row) {
     const json_t *prompt = json_object_get(row, "prompt"), *ids = json_object_get(row, "input_ids");
     const json_t *words = prompt ? prompt : json_object_get(row, "text"), *messages = json_object_get(row, "messages");
-    if (json_is_string(words)) return prompts_add_text(list, json_string_value(words), json_string_length(words));
+    if (json_is_string(words)) return add_text(list, json_string_value(words), json_string_length(words));
     if (json_is_array(ids)) return add_json_ids(list, ids);
     if (!json_is_array(messages) || !list->takes_messages) return EXIT_FAILED;
     add(list)->messages = need(json_dumps(messages, JSON_COMPACT));
@@ -116,7 +123,7 @@ int prompts_add_file(const char *command, prompt_list *list, const char *path, b
     } else {
         if (strip && bytes && text[bytes - 1] == '\n') bytes--;
         if (strip && bytes && text[bytes - 1] == '\r') bytes--;
-        code = prompts_add_text(list, text, bytes);
+        code = prompts_add_text(list, path, text, bytes);
     }
     free(text);
     return code;

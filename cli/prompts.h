@@ -22,7 +22,8 @@ typedef struct prompt_list {
 } prompt_list;
 
 /* Functions that return an int return 0, or an exit code after printing the error. */
-int prompts_add_text(prompt_list *list, const char *text, size_t bytes);
+/* `name`: the flag that gives the text. It and prompts_add_file() warn about text that is not UTF-8. */
+int prompts_add_text(prompt_list *list, const char *name, const char *text, size_t bytes);
 int prompts_add_ids(const char *command, prompt_list *list, const char *text); /* "1,15,7" */
 /* Adds the prompts of a file: one per line of JSON lines (.jsonl, .ndjson, .json) with `prompt`, `text`, `input_ids` or
  * `messages`, otherwise the whole text as one. `strip` removes one line break at the end of the text. */

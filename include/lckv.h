@@ -89,6 +89,11 @@ LCKV_API const char *lckv_mapped_file_at(const void *address);
  * untrusted JSON to a recursive parser. */
 LCKV_API int lckv_check_json(const char *text, size_t bytes);
 
+/* Checks that text is valid UTF-8. If not, returns LCKV_ERROR_FORMAT, and the message has the line and the byte, from
+ * 1, of the first ill-formed part. Tokenizers accept such text and read each ill-formed part as U+FFFD, so that a text
+ * in another encoding becomes noise. */
+LCKV_API int lckv_check_utf8(const char *text, size_t bytes);
+
 typedef enum lckv_log_level { LCKV_LOG_WARNING, LCKV_LOG_INFO, LCKV_LOG_DEBUG } lckv_log_level;
 typedef void (*lckv_log_function)(void *user, lckv_log_level level, const char *message);
 

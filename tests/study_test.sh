@@ -76,6 +76,12 @@ for figure in loss loop_loss exact_iterations; do
 done
 [ -z "$(find "$folder/copy" -name '*.safetensors')" ] || die "weights were kept"
 
+# Of a copied run that was stopped between training and measurements, the weights are missing: it is trained again.
+rm "$folder/copy/sandwich-top-3-exact/seed-2/iterations.json"
+whole_study copy --seeds 2 --variants 'sandwich-top-3-*,plain' --drop_weights
+[ "$(grep -o 'seed-2/.*' "$folder/messages" | xargs)" = "seed-2/train.json seed-2/exact.json seed-2/iterations.json" ] ||
+    die "expected one training and its measurements"
+
 # The table alone, of other variants in another order.
 whole_study copy --table_only --variants 'plain,sandwich-top-3,sandwich-top-3-exact'
 [ ! -s "$folder/messages" ] || die "--table_only should train nothing and measure no speeds"

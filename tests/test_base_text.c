@@ -163,6 +163,15 @@ static void deep_json_is_refused_on_a_small_stack(void **state) {
     OK(lckv_check_json(NULL, 0));
 }
 
+static void ill_formed_text_is_found(void **state) {
+    (void)state;
+    OK(lckv_check_utf8(NULL, 0));
+    OK(lckv_check_utf8("a\n\0caf\xc3\xa9", 8));
+    FAILS(lckv_check_utf8("\xff", 1), LCKV_ERROR_FORMAT, "line 1, byte 1 is not valid UTF-8");
+    FAILS(lckv_check_utf8("a\n\ncaf\xe9\n\xff", 9), LCKV_ERROR_FORMAT, "line 3, byte 4 is not valid UTF-8");
+    FAILS(lckv_check_utf8("caf\xc3\xa9", 4), LCKV_ERROR_FORMAT, "line 1, byte 4"); /* an incomplete character */
+}
+
 static void *fail_elsewhere(void *unused) {
     (void)unused;
     fail_within(LCKV_ERROR_FILE, "elsewhere");
@@ -255,11 +264,17 @@ static void log_filters_by_level(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(buffers_grow),          cmocka_unit_test(buffers_refuse_what_cannot_be),
-        cmocka_unit_test(json_errors_say_where), cmocka_unit_test(json_getters),
-        cmocka_unit_test(json_writes),           cmocka_unit_test(the_sentence_is_the_threads),
-        cmocka_unit_test(the_sentence_is_utf8),  cmocka_unit_test(white_space_is_unicodes),
-        cmocka_unit_test(log_filters_by_level),  cmocka_unit_test(deep_json_is_refused_on_a_small_stack),
+        cmocka_unit_test(buffers_grow),
+        cmocka_unit_test(buffers_refuse_what_cannot_be),
+        cmocka_unit_test(json_errors_say_where),
+        cmocka_unit_test(json_getters),
+        cmocka_unit_test(json_writes),
+        cmocka_unit_test(the_sentence_is_the_threads),
+        cmocka_unit_test(the_sentence_is_utf8),
+        cmocka_unit_test(white_space_is_unicodes),
+        cmocka_unit_test(log_filters_by_level),
+        cmocka_unit_test(deep_json_is_refused_on_a_small_stack),
+        cmocka_unit_test(ill_formed_text_is_found),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -100,6 +100,20 @@ static void texts_and_their_files(void **state) {
     free(ppl);
 }
 
+static void texts_that_are_not_utf8_cause_a_warning(void **state) {
+    const folder *f = *state;
+    put_text(in(f, "good.txt"), "the cat sat");
+    put_text(in(f, "latin1.txt"), "the cat\n\ncaf\xe9");
+    char files[2 * PATH_BYTES];
+    snprintf(files, sizeof files, "%s,%s", in(f, "good.txt"), in(f, "latin1.txt"));
+    outcome o = RUN(f, EVAL(f), "--file", files);
+    assert_int_equal(o.code, 0);
+    assert_non_null(
+        strstr(o.messages, "latin1.txt: line 3, byte 4 is not valid UTF-8: each ill-formed part is read as"));
+    assert_null(strstr(o.messages, "good.txt: line"));
+    outcome_free(&o);
+}
+
 static void wrong_use(void **state) {
     const folder *f = *state;
     REFUSES(f, 2, "expected either --data_dir (with --tasks) or --file", EVAL(f));
@@ -121,6 +135,7 @@ int main(void) {
         WITH_MODEL(encodings_differ_and_limits_hold),
         WITH_MODEL(a_described_task),
         WITH_MODEL(texts_and_their_files),
+        WITH_MODEL(texts_that_are_not_utf8_cause_a_warning),
         WITH_MODEL(wrong_use),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

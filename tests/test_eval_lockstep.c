@@ -1,5 +1,7 @@
 /* Log-likelihoods of many texts in lockstep: they are those of scoring each text alone, token by token. The cost table
  * chooses. A run can be interrupted between steps. */
+#include "fresh_device.h" /* before cmocka's fail() */
+
 #include "eval/lockstep_scorer.h"
 #include "generate/batcher/prefill.h"
 #include "generate/costs/cost_table.h"
@@ -54,8 +56,7 @@ static void compare_with_scoring(const model *m, double tolerance) {
     }
 }
 
-static void lockstep_is_scoring_alone(void **state) {
-    (void)state;
+static void compare_forms(void) {
     const char *const layouts[] = {"3_3_3_3", "1_2_0_1", "3s_3s_3s_3s"};
     for (size_t i = 0; i < sizeof layouts / sizeof *layouts; i++) {
         fixture f;
@@ -75,6 +76,19 @@ static void lockstep_is_scoring_alone(void **state) {
         compare_with_scoring(f.model, 5e-3); /* random loops amplify rounding */
         fixture_close(&f);
     }
+}
+
+static void lockstep_is_scoring_alone(void **state) {
+    (void)state;
+    compare_forms();
+}
+
+/* Steps are launched before the results of the one before have arrived. */
+static void lockstep_on_a_gpu_is_scoring_alone(void **state) {
+    (void)state;
+    fresh_want(true);
+    compare_forms();
+    fresh_want(false);
 }
 
 static void a_trained_model(void **state) {
@@ -156,9 +170,8 @@ static void the_cost_table_chooses(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(lockstep_is_scoring_alone),
-        cmocka_unit_test(a_trained_model),
-        cmocka_unit_test(an_interrupted_run_leaves_no_trace),
+        cmocka_unit_test(lockstep_is_scoring_alone), cmocka_unit_test(lockstep_on_a_gpu_is_scoring_alone),
+        cmocka_unit_test(a_trained_model),           cmocka_unit_test(an_interrupted_run_leaves_no_trace),
         cmocka_unit_test(the_cost_table_chooses),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -240,6 +240,28 @@ static void prompts_from_files(void **state) {
     REFUSES(f, 1, "cannot read '", GENERATE(f), "--prompt_file", in(f, "absent.txt"));
 }
 
+/* It is read with U+FFFD. Text in JSON is an error instead, and valid text has no warning. */
+static void text_that_is_not_utf8_causes_a_warning(void **state) {
+    static const char RULE[] = "is not valid UTF-8: each ill-formed part is read as U+FFFD";
+    const folder *f = *state;
+    put_text(in(f, "latin1.txt"), "a b\na caf\xe9\n");
+    put_text(in(f, "good.txt"), "a b\na caf\xc3\xa9\n");
+    put_text(in(f, "latin1.jsonl"), "{\"text\": \"caf\xe9\"}\n");
+    outcome all[] = {RUN(f, GENERATE(f), "--prompt_file", in(f, "latin1.txt")),
+                     RUN(f, SCORE(f), "--file", in(f, "latin1.txt")), RUN(f, GENERATE(f), "--prompt", "a b\na caf\xe9"),
+                     RUN(f, SCORE(f), "--text", "a b\na caf\xe9"), RUN(f, SCORE(f), "--file", in(f, "good.txt"))};
+    static const char *const names[] = {"latin1.txt: line 2, byte 6 ", "latin1.txt: line 2, byte 6 ",
+                                        "warning: --prompt: line 2, byte 6 ", "warning: --text: line 2, byte 6 "};
+    for (int i = 0; i < 5; i++) {
+        assert_int_equal(all[i].code, 0);
+        if (i == 4) assert_null(strstr(all[i].messages, "UTF-8"));
+        if (i < 4 && (!strstr(all[i].messages, names[i]) || !strstr(all[i].messages, RULE)))
+            fail_msg("%s", all[i].messages);
+        outcome_free(&all[i]);
+    }
+    REFUSES(f, 1, "latin1.jsonl, line 1: ", SCORE(f), "--file", in(f, "latin1.jsonl"));
+}
+
 /* A conversation is the template's text, including special tokens, without an additional BOS. */
 static void conversations_are_answered(void **state) {
     const folder *f = *state;
@@ -534,6 +556,7 @@ int main(void) {
         WITH_MODEL(text_streams),
         WITH_MODEL(stop_strings_and_eos),
         WITH_MODEL(prompts_from_files),
+        WITH_MODEL(text_that_is_not_utf8_causes_a_warning),
         WITH_MODEL(conversations_are_answered),
         WITH_MODEL(without_a_tokenizer),
         WITH_MODEL(positions),

@@ -184,7 +184,7 @@ static void save_layout(const layout *l, weight_format format) {
 
 static bool open_layout(const layout *l, pair *p) {
     if (leads()) save_layout(l, WEIGHT_AUTO);
-    return open_saved(&(opening){model_path(), NULL, NULL}, p);
+    return open_saved(&(opening){.path = model_path()}, p);
 }
 
 static void close_pair(pair *p) {
@@ -281,19 +281,22 @@ static void save_adapter(model *m, const char *path) {
     OK(adapter_save(m->adapter, &save, path));
 }
 
+static void save_with_adapter(const layout *l, weight_format format, const char *adapter_path) {
+    device *d = one_thread();
+    model *m = make_whole(d, l);
+    save_layout(l, format);
+    save_adapter(m, adapter_path);
+    model_free(m);
+    device_close(d);
+}
+
 static void test_an_adapter_is_merged_and_divided(void **state) {
     (void)state;
     pair p;
     need_ranks();
-    if (leads()) {
-        device *d = one_thread();
-        model *m = make_whole(d, &LAYOUTS[1]);
-        save_model(m, in(&shared, "base"), 0);
-        save_adapter(m, in(&shared, "adapter"));
-        model_free(m);
-        device_close(d);
-    }
-    if (!open_saved(&(opening){in(&shared, "base"), in(&shared, "adapter"), NULL}, &p)) return;
+    const opening o = {model_path(), in(&shared, "adapter"), NULL};
+    if (leads()) save_with_adapter(&LAYOUTS[1], WEIGHT_AUTO, o.lora);
+    if (!open_saved(&o, &p)) return;
     compare_logits(&p, (score_options){.encoding = LCKV_ENCODING_PLAN}, CLOSE);
     close_pair(&p);
 }
@@ -468,23 +471,33 @@ static void test_quantized_gguf_files(void **state) {
     }
 }
 
-/* An adapter is merged if the weights are dequantized. */
+/* Rank 0 has all of A or all of B, and a part of the other. */
+static void expect_parts_of_adapter(const opening *o) {
+    pair p;
+    if (!open_saved(o, &p)) return;
+    const adapter *whole = p.whole->adapter, *part = p.divided->adapter;
+    assert_true(whole && part && part->count == whole->count);
+    for (int i = 0; i < part->count; i++) {
+        const low_rank *a = &whole->pairs[i], *b = &part->pairs[i];
+        bool all_a = b->a->value.cols == a->a->value.cols, all_b = b->b->value.rows == a->b->value.rows;
+        assert_true(all_a != all_b);
+    }
+    close_pair(&p);
+}
+
+/* An adapter stays beside quantized weights, and is merged into weights that are dequantized. */
 static void test_an_adapter_of_quantized_weights(void **state) {
     (void)state;
-    model *m;
     need_ranks();
     const opening o = {model_path(), in(&shared, "wide_adapter"), NULL};
-    device *d = one_thread();
-    if (leads()) {
-        save_layout(&GROUPED[0], WEIGHT_INT8);
-        m = make_whole(d, &GROUPED[0]);
-        save_adapter(m, o.lora);
-        model_free(m);
-    }
-    OK(collectives_barrier(ranks));
-    FAILS(open_by(d, &o, ranks, &m), LCKV_ERROR_UNSUPPORTED, "choose weight_dtype float, which merges it");
-    device_close(d);
-    compare_quantized(&(opening){o.path, o.lora, "float"}, WEIGHT_FLOAT);
+    for (int i = 0; i < grouped_count(); i++)
+        for (weight_format format = WEIGHT_INT8; format <= WEIGHT_INT4; format++) {
+            if (leads()) save_with_adapter(&GROUPED[i], format, o.lora);
+            expect_parts_of_adapter(&o);
+            compare_quantized(&o, format);
+            compare_requests(&o);
+            compare_quantized(&(opening){o.path, o.lora, "float"}, WEIGHT_FLOAT);
+        }
 }
 
 /* ---------------------------------------------------------------- the batcher */

@@ -1,6 +1,9 @@
-/* Decoding on a GPU: captured steps that are replayed with new ids, positions and page tables choose the same tokens
- * and give the same probabilities, bit for bit, as steps that are not captured, while sequences grow, end, and have
- * penalties. The same holds for the steps of a single prompt, and for each type of keys and values. */
+/* Decoding on a device that records, a GPU or a CPU that keeps its rules (fresh_device.h): captured steps that are
+ * replayed with new ids, positions and page tables choose the same tokens and give the same probabilities, bit for bit,
+ * as steps that are not captured, while sequences grow, end, and have penalties. The same holds for the steps of a
+ * single prompt, and for each type of keys and values. */
+#include "fresh_device.h" /* before cmocka's fail() */
+
 #include "generate/batcher/batcher.h"
 
 #include "fixture.h"
@@ -51,10 +54,11 @@ static const char *sizes_of(weight_format format, dtype kv_type) {
 }
 
 typedef struct setting {
-    const char *layout;
+    const char *device, *layout;
     dtype compute;
     weight_format format;
-    dtype kv_type; /* DTYPE_F32: that of the computation */
+    dtype kv_type;    /* DTYPE_F32: that of the computation */
+    double tolerance; /* of the prompts' iterations */
 } setting;
 
 static void generate(const setting *as, sample_row how, bool records, output *out) {
@@ -64,8 +68,9 @@ static void generate(const setting *as, sample_row how, bool records, output *ou
     dtype compute = as->compute;
     snprintf(extra, sizeof extra, ",\"layer_types\":\"%s\",\"sliding_window\":5%s", as->layout,
              sizes_of(as->format, as->kv_type));
-    fixture_open_as(&f, "cuda", 4, extra, compute, as->format, false);
+    fixture_open_as(&f, as->device, 4, extra, compute, as->format, false);
     batcher_options options = {.compute = compute, .kv_type = as->kv_type, .sequences = TOGETHER, .rows = 64};
+    options.encoding_tolerance = as->tolerance;
     OK(batcher_create(f.model, &options, &b)); /* pasts are rounded up in both, so that their kernels are the same */
     if (!records) f.device->recording = (struct device_recording){0};
     run(b, 0, TOGETHER, how, out);
@@ -83,24 +88,39 @@ static void expect_same(const setting *as, sample_row how) {
     free(plain), free(replayed);
 }
 
-static void recorded_decoding_is_the_same(void **state) {
-    (void)state;
+static void compare(const char *device_name) {
     static const char *const layouts[] = {"0_1_2_3", "0_2_2_3", "0s_1s_1_1"};
     const sample_row ways[] = {{.repetition_penalty = 1, .top_p = 1},
                                {.temperature = 1, .top_p = 0.9f, .repetition_penalty = 1.3f, .seed = 5}};
-    if (!fixture_has_gpu()) skip();
     for (int i = 0; i < 3; i++)
         for (int w = 0; w < 2; w++)
             for (int t = 0; t < 4; t++) {
                 dtype compute = t % 2 ? DTYPE_BF16 : DTYPE_F32, kv_type = t / 2 ? DTYPE_KV_INT8 : DTYPE_F32;
-                expect_same(&(setting){layouts[i], compute, WEIGHT_FLOAT, kv_type}, ways[w]);
+                setting as = {device_name, layouts[i], compute, WEIGHT_FLOAT, kv_type, w ? 0.05 : 0};
+                expect_same(&as, ways[w]);
             }
     for (int format = WEIGHT_INT8; format <= WEIGHT_INT4; format++)
         for (int compute = DTYPE_F32; compute <= DTYPE_BF16; compute++)
-            expect_same(&(setting){layouts[0], (dtype)compute, (weight_format)format, DTYPE_F32}, ways[0]);
+            expect_same(&(setting){device_name, layouts[0], (dtype)compute, (weight_format)format, DTYPE_F32, 0},
+                        ways[0]);
+}
+
+static void recorded_decoding_is_the_same(void **state) {
+    (void)state;
+    fresh_want(true);
+    compare("cpu");
+    assert_true(fresh.replays > 0);
+    fresh_want(false);
+}
+
+static void recorded_decoding_on_a_gpu_is_the_same(void **state) {
+    (void)state;
+    if (!fixture_has_gpu()) skip();
+    compare("cuda");
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(recorded_decoding_is_the_same)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(recorded_decoding_is_the_same),
+                                       cmocka_unit_test(recorded_decoding_on_a_gpu_is_the_same)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

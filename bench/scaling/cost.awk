@@ -183,17 +183,25 @@ function fastest(config, G, blocks, form, gradient, least,    zero, regather, va
 
 # ---------------------------------------------------------------- decoding
 
-# Seconds of a decoding step of `count` sequences with T processes, and its parts reading, sums, sums_direct.
-function decode_time(config, T, count,    json, bytes) {
+# Seconds of the sums of a decoding step: through peer memory, where every process sends twice the bytes to every other one,
+# or by NCCL if they are too large.
+function decode_sums(T, count, limit,    bytes) {
+    bytes = 4 * count * hidden_size
+    if (T == 1) return 0
+    if (bytes > limit) return all_reduce(T, 2 * layers * bytes, 2 * layers, "flat")
+    return 2 * layers * (peer / 1e6 + 2 * bytes * (T - 1) / nvlink / 1e9)
+}
+
+# Seconds of a decoding step of `count` sequences with T processes on one host, and its parts reading, starting, sums, and
+# sums_nccl, which it has instead without peer memory. The message of rank 0 before a step is one call.
+function decode_time(config, T, count,    json, bytes, message) {
     json = inspected(config, "--torch_dtype bfloat16 --tensor_parallel " T " --num_sequences " count \
         " --length " length_of)
     bytes = number(json, "serving", "weights") - (tied ? 0 : 2 * embedding) + number(json, "serving", "kv_cache_plain")
-    reading = largest(bytes / copy / 1e9, number(json, "serving", "flops") / product / 1e12)
+    reading = largest(bytes / copy / share_decode / 1e9, number(json, "serving", "flops") / product / 1e12)
     starting = kernels * layers * kernel / 1e6
-    sums = sums_direct = 0
-    if (T > 1) {
-        sums = all_reduce(T, 2 * layers * 4 * count * hidden_size, 2 * layers, "flat") + call / 1e6
-        sums_direct = 2 * layers * (nvlink_hop / 1e6 + 4 * count * hidden_size * (T - 1) / nvlink / 1e9) + call / 1e6
-    }
+    message = T > 1 ? call / 1e6 : 0
+    sums = decode_sums(T, count, peer_limit) + message
+    sums_nccl = decode_sums(T, count, 0) + message
     return reading + starting + sums
 }

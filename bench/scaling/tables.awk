@@ -135,7 +135,7 @@ function print_decoding(    i, count, T, one, time, list, configs_here) {
             for (T = 2; T <= 8; T *= 2) {
                 time = decode_time(list[i], T, count)
                 printf " %.2f | %s (%.2f / %.2f) |", 1e3 * sums, grouped(count / time), one / time,
-                    one / (reading + starting + sums_direct)
+                    one / (reading + starting + sums_nccl)
             }
             print ""
         }

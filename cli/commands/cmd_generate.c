@@ -328,7 +328,7 @@ static int generate_streaming(const struct options *o, const prompt_list *prompt
 static int read_prompts(const struct options *o, prompt_list *prompts) {
     int code = EXIT_FINE;
     for (int i = 0; i < o->prompts.count; i++)
-        prompts_add_text(prompts, o->prompts.items[i], strlen(o->prompts.items[i]));
+        prompts_add_text(prompts, "--prompt", o->prompts.items[i], strlen(o->prompts.items[i]));
     for (int i = 0; i < o->prompt_files.count && !code; i++)
         code = prompts_add_file(TABLE.command, prompts, o->prompt_files.items[i], true);
     for (int i = 0; i < o->prompt_ids.count && !code; i++)

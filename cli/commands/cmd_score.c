@@ -154,7 +154,7 @@ static int run(const struct options *o, const given_prompt *p, opened_model *m) 
 
 static int read_text(const struct options *o, prompt_list *list) {
     int code = EXIT_FINE;
-    if (o->text) prompts_add_text(list, o->text, strlen(o->text));
+    if (o->text) prompts_add_text(list, "--text", o->text, strlen(o->text));
     if (o->file) code = prompts_add_file(TABLE.command, list, o->file, false);
     for (int i = 0; i < o->prompt_ids.count && !code; i++)
         code = prompts_add_ids(TABLE.command, list, o->prompt_ids.items[i]);

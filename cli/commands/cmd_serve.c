@@ -90,8 +90,8 @@ static const flag FLAGS[] = {
      "maximum number of prompt tokens per step and chunk; 0 uses 2048, on a GPU 8192",
      SERVE(engine.max_num_batched_tokens), .min = 0, .max = 1 << 24},
     {"prefill_chunk_size", FLAG_INT, "0", "Engine",
-     "size of a prefill chunk in tokens; 0 uses 256, on a GPU 1024; chunks end at multiples of it. In models with loops "
-     "the result depends on it",
+     "size of a prefill chunk in tokens; 0 uses 256, on a GPU 1024; chunks end at multiples of it. In models with "
+     "loops the result depends on it",
      SERVE(engine.prefill_chunk_size), .former = "prompt_piece", .min = 0, .max = 1 << 24},
     {"encoding", FLAG_CHOICE, "auto", "Engine",
      "prefill of models with loops: plan runs a prompt in one chunk, sequential one token of each prompt at a time, "

@@ -99,7 +99,7 @@ static int print_ids(const int32_t *ids, size_t count) {
 
 static int encode_prompts(const struct options *o, lckv_tokenizer *tokenizer) {
     prompt_list list = {0};
-    int code = o->text ? prompts_add_text(&list, o->text, strlen(o->text))
+    int code = o->text ? prompts_add_text(&list, "--text", o->text, strlen(o->text))
                        : prompts_add_file(TABLE.command, &list, o->file, false);
     if (!code) code = prompts_encode(TABLE.command, &list, tokenizer, "", !o->no_special_tokens);
     for (int i = 0; i < list.count && !code; i++) code = print_ids(list.items[i].ids, (size_t)list.items[i].count);

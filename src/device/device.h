@@ -485,9 +485,9 @@ struct device_memory {
     int (*copy_out)(device *d, void *host, const void *from, size_t bytes);
     int (*zero)(device *d, void *memory, size_t bytes);
     int (*wait)(device *d);                /* until all work is done; returns errors of that work */
-    int (*mark)(device *d, int64_t *mark); /* a point after all work so far; the last DEVICE_MARKS marks can be
-                                            * reached */
-    int (*reach)(device *d, int64_t mark); /* waits until all work before the mark is done */
+    int (*mark)(device *d, int64_t *mark); /* a point after all work so far */
+    int (*reach)(device *d, int64_t mark); /* waits until all work before the mark is done; an older mark than the last
+                                            * DEVICE_MARKS waits for the oldest of these */
     int (*available)(device *d, size_t *free_bytes, size_t *total_bytes);
     int (*limit)(device *d, size_t bytes); /* maximum bytes of all alloc() together; 0: none. NULL: no limit possible */
     void (*close)(device *d);

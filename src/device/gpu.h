@@ -12,18 +12,19 @@ void *cuda_device_stream(const device *d);
 /* The next op does not start before everything on the stream has ended. */
 void cuda_device_separate(device *d);
 
-enum { GPU_MAX_PEERS = 8, GPU_PEER_BLOCKS = 128, GPU_PEER_THREADS = 256 };
-/* The largest view of a sum, 256 KiB: 16 rows of 4,096 numbers in f32. Every rank sends twice these bytes to every
- * other one, which for eight ranks is 3.5 MiB, about 10 us over NVLink; a ring sends less than twice the bytes in all.
- * A thread adds 8 bytes: two numbers in f32 or one in f64. */
-enum { GPU_PEER_BYTES = GPU_PEER_BLOCKS * GPU_PEER_THREADS * 8 };
+enum { GPU_MAX_PEERS = 8, GPU_PEER_BLOCKS = 128, GPU_PEER_THREADS = 256, GPU_PEER_PIECES = 4 };
+/* The largest view of a sum, 1 MiB: 64 rows of 4,096 numbers in f32. Every rank sends twice these bytes to every other
+ * one, which for two ranks takes about 6 us over NVLink and for eight about 40; NCCL's ring has two steps per rank. A
+ * thread adds GPU_PEER_PIECES pieces of 8 bytes, two numbers in f32 or one in f64. No more blocks run than a GPU has
+ * room for at once, because they wait for those of other ranks. */
+enum { GPU_PEER_NUMBERS = GPU_PEER_BLOCKS * GPU_PEER_PIECES, GPU_PEER_BYTES = GPU_PEER_NUMBERS * GPU_PEER_THREADS * 8 };
 
 /* Memory of a sum between GPUs that can write to each other's memory. All of it is zero before the first sum. */
 struct gpu_peers {
     int rank, ranks; /* 2 to GPU_MAX_PEERS */
     /* On each rank's GPU, gpu_peer_buffer_bytes(ranks), to which all ranks write. As mapped into this process. */
     void *buffers[GPU_MAX_PEERS];
-    uint32_t *numbers; /* on this GPU: [GPU_PEER_BLOCKS] */
+    uint32_t *numbers; /* on this GPU: [GPU_PEER_NUMBERS] */
     const int *stop;   /* pinned host memory; other than 0: sums stop waiting, and what they write is undefined */
 };
 

@@ -357,41 +357,46 @@ int checkpoint_convert(device *d, const convert_options *options) {
 
 /* ---------------------------------------------------------------- conversion in memory */
 
-static int set_value(struct conversion *c, int i) {
+static int set_value(struct conversion *c, const added_rows *added, int i) {
     const weight *w = &c->target->table[i];
     dtype type = is_quantized(w) ? DTYPE_F32 : w->tensor.value.type;
     void *host = malloc((size_t)w->rows * dtype_row_bytes(type, w->cols));
     REQUIRE(host, LCKV_ERROR_MEMORY, "no memory for the values of %s", w->name);
     int status = target_values(c, i, type, host);
+    if (added_rows_belong(added, c->target, i))
+        added_rows_draw(added, c->target, i, c->to->vocab_size, c->to->initializer_range, host);
     if (status >= 0) status = params_set(c->target, i, host, type);
     free(host);
     return status;
 }
 
 /* Fills the target's table and hands it to the model, with a copy of the config. */
-static int make_model(struct conversion *c, device *d, const collectives *divide, model **out) {
+static int make_model(struct conversion *c, device *d, const collectives *divide, const added_rows *added,
+                      model **out) {
     model_config *config;
     TRY(open_both(c));
-    if (divide) TRY(params_divide(c->target, divide));
     if (c->to->weight_format != params_format(c->target))
         params_choose_types(c->target, c->options->type, c->to->weight_format);
     else if (c->options->type != DTYPE_COUNT)
         params_choose_types(c->target, c->options->type, WEIGHT_AUTO);
+    added_rows_extend(added, c->target);
+    if (divide) TRY(params_divide(c->target, divide));
     TRY(params_allocate_as_typed(c->target, d));
-    for (int i = 0; i < c->target->count; i++) TRY(set_value(c, i));
+    for (int i = 0; i < c->target->count; i++) TRY(set_value(c, added, i));
     TRY(config_copy(c->to, &config));
+    if (added->vocab_size) config->vocab_size = added->vocab_size;
     params *weights = c->target;
     c->target = NULL;
     return model_create(d, config, weights, out);
 }
 
 int checkpoint_load_converted(device *d, const char *folder, const model_config *config, kv_merge kv, dtype type,
-                              const collectives *divide, model **out) {
+                              const collectives *divide, const added_rows *added, model **out) {
     convert_options options = {.source = folder, .config = config, .kv = kv, .type = type};
     struct conversion c = {.options = &options, .to = config};
     *out = NULL;
     TRY(host_device_open(&c.device));
-    int status = make_model(&c, d, divide, out);
+    int status = make_model(&c, d, divide, added, out);
     close_both(&c);
     device_close(c.device);
     return status;

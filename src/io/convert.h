@@ -3,6 +3,7 @@
 #ifndef IO_CONVERT_H
 #define IO_CONVERT_H
 
+#include "io/added_rows.h"
 #include "model/model.h"
 
 typedef enum kv_merge { KV_AVERAGE, KV_COPY } kv_merge;
@@ -28,8 +29,8 @@ typedef struct convert_options {
 int checkpoint_convert(device *d, const convert_options *options);
 
 /* Converts into a model on any device `d`, without writing files. `config` is copied; its weight_format is that of the
- * matrices in memory. `type`, `divide`: as in checkpoint_load_options. */
+ * matrices in memory. `type`, `divide`, `added`: as in checkpoint_load_options. */
 int checkpoint_load_converted(device *d, const char *folder, const model_config *config, kv_merge kv, dtype type,
-                              const collectives *divide, model **out);
+                              const collectives *divide, const added_rows *added, model **out);
 
 #endif

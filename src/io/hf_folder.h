@@ -4,6 +4,7 @@
 #ifndef IO_HF_FOLDER_H
 #define IO_HF_FOLDER_H
 
+#include "io/added_rows.h"
 #include "model/model.h"
 
 typedef struct checkpoint_load_options {
@@ -12,16 +13,17 @@ typedef struct checkpoint_load_options {
     weight_format format;         /* of the matrices; WEIGHT_AUTO: as the config says */
     const char *adapter;          /* folder of an adapter (adapter_file.h) to apply; NULL: none */
     const collectives *divide;    /* divide the weights between these ranks (params.h); NULL: whole */
-    int rank, ranks; /* load the part of rank `rank` of `ranks` (model/ranks/rank_part.h); ranks 0 or 1: all */
-    bool loop_start; /* load the learned start of the loops if the folder has one (loop_start_file.h) */
+    int rank, ranks;  /* load the part of rank `rank` of `ranks` (model/ranks/rank_part.h); ranks 0 or 1: all */
+    added_rows added; /* rows of the embedding and the head behind those of the files; zeros: none */
+    bool loop_start;  /* load the learned start of the loops if the folder has one (loop_start_file.h) */
 } checkpoint_load_options;
 
 /* Loads `folder`, or a GGUF file of this name, onto a device. An adapter is merged into the weights, or, if these are
- * quantized, added beside them (model.adapter). LCKV_ERROR_UNSUPPORTED for quantized weights with `divide`, and for
- * quantized weights with an adapter on several ranks. If the device computes in host memory, weights with the wanted
- * data type stay in the mapped file and are read-only (params_enable_masters() makes writable ones). K and V of layers
- * without a KV slot, rotary_emb.inv_freq, and the lm_head.weight of tied embeddings are ignored, the latter as in
- * transformers. All other tensors have to be exactly those of the model. Errors name the file and the tensor. */
+ * quantized, added beside them (model.adapter). LCKV_ERROR_UNSUPPORTED for quantized weights with `divide`. If the
+ * device computes in host memory, weights with the wanted data type stay in the mapped file and are read-only
+ * (params_enable_masters() makes writable ones). K and V of layers without a KV slot, rotary_emb.inv_freq, and the
+ * lm_head.weight of tied embeddings are ignored, the latter as in transformers. All other tensors have to be exactly
+ * those of the model. Errors name the file and the tensor. */
 int checkpoint_load(device *d, const char *folder, const checkpoint_load_options *options, model **out);
 
 typedef struct checkpoint_save_options {

@@ -9,6 +9,7 @@
 #include "io/tensors/checkpoint_table.h"
 #include "io/tensors/quantized_tensors.h"
 #include "io/tensors/tensor_part.h"
+#include "io/tensors/tensor_values.h"
 #include "model/ranks/rank_part.h"
 
 #include <stdlib.h>
@@ -26,9 +27,11 @@ static const void *place_in_file(const device *d, const weight *w, const safeten
 /* Where the values of the weights come from. */
 typedef struct source {
     const checkpoint_files *files;
-    device *host;         /* computes in host memory */
-    adapter_file adapter; /* all zeros: none */
-    bool merged;          /* the adapter is merged into the weights; else it is added beside them */
+    device *host;               /* computes in host memory */
+    adapter_file adapter;       /* all zeros: none */
+    bool merged;                /* the adapter is merged into the weights; else it is added beside them */
+    const model_config *config; /* of the files */
+    added_rows added;
 } source;
 
 static bool is_merged(const source *s, const char *name) {
@@ -40,7 +43,7 @@ static void adopt_in_place(const source *s, device *d, params *p) {
     for (int i = 0; i < p->count; i++) {
         const checkpoint_tensor *t = checkpoint_files_find(s->files, p->table[i].name);
         dtype wanted = p->table[i].tensor.value.type;
-        bool computed = !t || p->shards || is_merged(s, t->entry->name);
+        bool computed = !t || p->shards || is_merged(s, t->entry->name) || added_rows_belong(&s->added, p, i);
         const void *place = computed ? NULL : place_in_file(d, &p->table[i], t->entry, wanted);
         if (place) params_adopt(p, i, d, (void *)(uintptr_t)place, wanted);
     }
@@ -82,13 +85,18 @@ static int set_dequantized(const source *s, const quantized_tensors *t, params *
     return status;
 }
 
+/* `stored` gets the format of the files. */
+static int find_quantized(const source *s, weight *stored, quantized_tensors *out) {
+    REQUIRE(quantized_tensors_find(s->files, stored->name, out), LCKV_ERROR_FORMAT, "%s: tensor %s is missing",
+            s->files->source, stored->name);
+    return quantized_tensors_check(out, s->files->source, stored);
+}
+
 /* Copies the stored integers if the weight has their format, else converts their values. */
 static int set_from_quantized(const source *s, params *p, int i) {
     weight stored = p->table[i];
     quantized_tensors t;
-    REQUIRE(quantized_tensors_find(s->files, stored.name, &t), LCKV_ERROR_FORMAT, "%s: tensor %s is missing",
-            s->files->source, stored.name);
-    TRY(quantized_tensors_check(&t, s->files->source, &stored));
+    TRY(find_quantized(s, &stored, &t));
     bool same = stored.tensor.value.type == p->table[i].tensor.value.type;
     return same ? set_integers(&t, p, i, &stored) : set_dequantized(s, &t, p, i, &stored);
 }
@@ -105,8 +113,30 @@ static int set_from_blocks(const checkpoint_tensor *t, params *p, int i) {
     return status;
 }
 
+/* The values in the files, which adapters do not change. */
+static int stored_values(const source *s, weight *stored, float *values) {
+    const checkpoint_tensor *t = checkpoint_files_find(s->files, stored->name);
+    quantized_tensors q;
+    if (t) return tensor_values(s->host, t->entry, DTYPE_F32, values);
+    TRY(find_quantized(s, stored, &q));
+    return quantized_tensors_values(&q, stored, values);
+}
+
+static int set_extended(const source *s, params *p, int i) {
+    weight stored = p->table[i];
+    float *values = malloc((size_t)(stored.rows * stored.cols) * sizeof *values);
+    REQUIRE(values, LCKV_ERROR_MEMORY, "no memory for the values of %s", stored.name);
+    stored.rows = stored.all_rows = s->config->vocab_size;
+    int status = stored_values(s, &stored, values);
+    added_rows_draw(&s->added, p, i, stored.rows, s->config->initializer_range, values);
+    if (status >= 0) status = tensor_part_set(p, i, values, DTYPE_F32);
+    free(values);
+    return status;
+}
+
 static int set_values(const source *s, params *p, int i) {
     const weight *w = &p->table[i];
+    if (added_rows_belong(&s->added, p, i)) return set_extended(s, p, i);
     const checkpoint_tensor *t = checkpoint_files_find(s->files, w->name);
     if (!t) return set_from_quantized(s, p, i);
     const safetensors_entry *e = t->entry;
@@ -147,10 +177,6 @@ static int check_division(const char *folder, const params *p, const checkpoint_
             "%s: quantized weights (int8, int4) are not divided between processes that train; %s", folder,
             gguf_is_file(folder) ? "choose weight_dtype float, which dequantizes them"
                                  : "lckv convert --weight_dtype float dequantizes a checkpoint");
-    REQUIRE(o->ranks < 2 || !o->adapter, LCKV_ERROR_UNSUPPORTED,
-            "%s: an adapter of quantized weights (int8, int4) is not divided between processes; choose weight_dtype "
-            "float, which merges it into the weights",
-            folder);
     return LCKV_OK;
 }
 
@@ -162,6 +188,8 @@ static int load_adapted(source *s, device *d, const model_config *c, const check
     }
     choose_types(s->files, p, c, o);
     TRY(check_division(s->files->source, p, o));
+    added_rows_extend(&o->added, p);
+    if (o->divide) TRY(params_divide(p, o->divide));
     s->merged = o->adapter && !params_quantized(p);
     TRY(load_values(s, d, p));
     return o->adapter && !s->merged ? adapter_attach(&s->adapter, p, beside) : LCKV_OK;
@@ -176,10 +204,9 @@ static bool has_blocks(const checkpoint_files *files) {
 
 static int load_params(const checkpoint_files *files, const model_config *c, device *d,
                        const checkpoint_load_options *o, params **out, adapter **beside) {
-    source s = {.files = files};
+    source s = {.files = files, .config = c, .added = o->added};
     TRY(checkpoint_table(files, c, out));
-    int status = o->adapter || has_blocks(files) ? host_device_open(&s.host) : LCKV_OK;
-    if (status >= 0 && o->divide) status = params_divide(*out, o->divide);
+    int status = o->adapter || o->added.vocab_size || has_blocks(files) ? host_device_open(&s.host) : LCKV_OK;
     if (status >= 0) status = load_adapted(&s, d, c, o, *out, beside);
     adapter_file_close(&s.adapter);
     device_close(s.host);
@@ -230,6 +257,7 @@ static int load(device *d, const char *folder, model_config *config, const check
     if (status >= 0) status = load_params(&files, config, d, o, &p, &beside);
     if (status >= 0) {
         config->weight_format = params_format(p);
+        if (o->added.vocab_size) config->vocab_size = o->added.vocab_size;
         status = make_model(&files, d, config, p, folder, o, out);
     } else {
         config_free(config);

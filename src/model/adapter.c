@@ -83,9 +83,20 @@ static int count_adapted(const params *base, const shapes *s, int *count) {
     return LCKV_OK;
 }
 
-static tensor *add(params *p, const weight *of, char a_or_b, int64_t rows, int64_t cols) {
-    weight *w = params_add(p, rows, cols, 2);
-    adapter_name(of->name, a_or_b, w->name);
+/* If a rank has a part of the matrix, A has the same columns, and B the same rows. */
+static tensor *add_a(params *p, const weight *of, int64_t rank) {
+    weight *w = params_add(p, rank, of->cols, 2);
+    w->all_cols = of->all_cols;
+    w->first_col = of->first_col;
+    adapter_name(of->name, 'A', w->name);
+    return &w->tensor;
+}
+
+static tensor *add_b(params *p, const weight *of, int64_t rank) {
+    weight *w = params_add(p, of->rows, rank, 2);
+    w->all_rows = of->all_rows;
+    w->first_row = of->first_row;
+    adapter_name(of->name, 'B', w->name);
     return &w->tensor;
 }
 
@@ -97,8 +108,8 @@ static int fill_table(adapter *a, params *base, const shapes *s) {
         TRY(s->of(s->user, w, &shape));
         if (!shape.rank) continue;
         low_rank *pair = &a->pairs[a->count++];
-        pair->a = add(a->weights, w, 'A', shape.rank, w->cols);
-        pair->b = add(a->weights, w, 'B', w->rows, shape.rank);
+        pair->a = add_a(a->weights, w, shape.rank);
+        pair->b = add_b(a->weights, w, shape.rank);
         pair->scale = shape.scale;
         pair->dropout = a->options.dropout;
         w->tensor.plus = pair;

@@ -4,8 +4,11 @@
  * Each adapted matrix W gets two matrices A and B: y = x W^T + alpha / rank (dropout(x) A^T) B^T. A and B are
  * trained; the model's own weights are frozen, have no gradients and are not passed to the optimizer. A and B are a
  * table of weights of its own (params.h) with the names that peft uses, so that code for tables of weights works on
- * it. A matrix that the model does not have, such as K of a layer whose keys nothing reads, is not adapted. Leaves
- * out: files (io/adapter/adapter_file.h), merging. */
+ * it. A matrix that the model does not have, such as K of a layer whose keys nothing reads, is not adapted.
+ *
+ * A rank that has a part of a matrix (ranks/rank_part.h) has the parts of A and B that belong to it. Some rows of W:
+ * all of A, the same rows of B. Some columns of W: the same columns of A, all of B; the addition is then a partial
+ * sum, as the product with W is. Leaves out: files (io/adapter/adapter_file.h), merging. */
 #ifndef MODEL_ADAPTER_H
 #define MODEL_ADAPTER_H
 

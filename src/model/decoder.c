@@ -100,7 +100,9 @@ static int run_recorded(pass *p, const plan_step *step, bool recording, tensor *
 static int run_plan(pass *p, tensor **x) {
     const plan *steps = p->b->plan ? p->b->plan : &p->m->plan;
     bool recording = p->g->recording, converged = false;
-    int status = p->b->tolerance > 0 ? graph_zeros(p->g, 1, 2, DTYPE_F64, &p->change) : LCKV_OK;
+    /* Decoding alone has no iterations to choose. It may be recorded, which forbids reading the change. */
+    bool measures = p->b->tolerance > 0 && p->b->plan_rows;
+    int status = measures ? graph_zeros(p->g, 1, 2, DTYPE_F64, &p->change) : LCKV_OK;
     for (int i = 0; i < steps->count && *x && status >= 0; i++) {
         const plan_step *step = &steps->steps[i];
         if (step->commit || step->iteration == 0) converged = false;

@@ -6,9 +6,9 @@
  * layer reads what this pass writes. At the fixed point all b recorded iterations of the plan would have the same
  * activations, so decoder_backward_exact() walks this one record b times. The first walk starts from the gradients of
  * the loss. Each further walk adds to them, where the loop writes the slot, the gradient at s* that the walk before
- * left. Only the last walk computes gradients of weights and of what lies below the loop. They are those of the first
- * b terms of the Neumann series of (dL/ds) (I - dF/ds)^-1. dF/ds is nilpotent: b equal to the number of tokens gives
- * the gradient of sequential training.
+ * left. Only the last walk computes gradients of weights and of what lies below the loop. They follow from the first
+ * b - 1 terms of the Neumann series of (dL/ds) (I - dF/ds)^-1. dF/ds moves gradients to earlier tokens only: b equal to
+ * the number of tokens gives the gradient of sequential training.
  *
  * Leaves out: which sequences are filled together, and when (train).
  */

@@ -3,6 +3,7 @@
 #ifndef TRAIN_INITIAL_MODEL_H
 #define TRAIN_INITIAL_MODEL_H
 
+#include "io/added_rows.h"
 #include "model/model.h"
 
 /* `divide`: the ranks that the weights are divided between (params.h); NULL: every rank has all of them. */
@@ -11,13 +12,8 @@
 int initial_model_random(device *d, const model_config *config, uint64_t seed, const collectives *divide, model **out);
 
 /* Loads the checkpoint in `folder`, with config overrides (NULL: none), weights of a type (DTYPE_COUNT: as stored) and
- * matrices in a format. */
+ * matrices in a format. `added`: rows of the embedding and the head (io/added_rows.h); NULL: none. */
 int initial_model_load(device *d, const char *folder, const char *overrides, dtype type, weight_format format,
-                       const collectives *divide, model **out);
-
-/* Extends the embedding (and lm_head, if separate) to `vocab_size` rows, on device `d`. New rows are drawn with the
- * config's initializer_range, as in transformers' resize_token_embeddings(). The weights of *m are not divided.
- * Replaces *m; on failure *m is unchanged. */
-int initial_model_add_rows(model **m, device *d, int64_t vocab_size, uint64_t seed, const collectives *divide);
+                       const collectives *divide, const added_rows *added, model **out);
 
 #endif

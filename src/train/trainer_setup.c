@@ -9,7 +9,6 @@
 #include "hub/model_path.h"
 #include "io/adapter/adapter_file.h"
 #include "io/convert.h"
-#include "io/host_device.h"
 #include "train/add_loop_start.h"
 #include "train/cost/choose_batch_size.h"
 #include "train/cost/training_cost.h"
@@ -131,30 +130,20 @@ static dtype loaded_type(const lckv_trainer *t, const lckv_train_options *o) {
     return o->bf16 ? DTYPE_BF16 : DTYPE_F32;
 }
 
-/* Loads the checkpoint, and converts its weights if another config is given. */
-static int load_model(lckv_trainer *t, const lckv_train_options *o, device *d, const collectives *divide) {
+/* Loads the checkpoint, and converts its weights if another config is given. `vocab_size`: rows of the embedding if
+ * some are added, else 0. */
+static int load_model(lckv_trainer *t, const lckv_train_options *o, int64_t vocab_size) {
+    const added_rows added = {vocab_size, t->seed};
     weight_format format = t->config->weight_format;
     dtype type = loaded_type(t, o);
     if (!o->config_name)
-        return initial_model_load(d, t->origin.source_folder, o->config_overrides, type, format, divide, &t->model);
+        return initial_model_load(t->device, t->origin.source_folder, o->config_overrides, type, format, t->divide,
+                                  &added, &t->model);
     kv_merge kv = o->kv == LCKV_KV_COPY ? KV_COPY : KV_AVERAGE;
     log_message(LCKV_LOG_INFO, "converting the weights of '%s' to the config '%s'; K and V are %s",
                 o->model_name_or_path, o->config_name, kv == KV_COPY ? "copied" : "averaged");
-    return checkpoint_load_converted(d, t->origin.source_folder, t->config, kv, type, divide, &t->model);
-}
-
-/* The rows are added before the weights are divided, in host memory. */
-static int load_and_add_rows(lckv_trainer *t, const lckv_train_options *o, int64_t rows) {
-    device *host = NULL;
-    if (t->divide) TRY(host_device_open(&host));
-    int status = load_model(t, o, host ? host : t->device, NULL);
-    if (status >= 0) status = initial_model_add_rows(&t->model, t->device, rows, t->seed, t->divide);
-    if (status < 0 && host) {
-        model_free(t->model);
-        t->model = NULL;
-    }
-    device_close(host);
-    return status;
+    return checkpoint_load_converted(t->device, t->origin.source_folder, t->config, kv, type, t->divide, &added,
+                                     &t->model);
 }
 
 /* New values. A resumed run reads its values later, with the rest of the checkpoint. */
@@ -170,7 +159,7 @@ static int make_adapted_model(lckv_trainer *t, const lckv_train_options *o, int6
             "the tokenizer has %lld tokens, the model %lld embedding rows, and use_peft adds none; use the model's own "
             "tokenizer",
             (long long)tokens, (long long)rows);
-    TRY(load_model(t, o, t->device, t->divide));
+    TRY(load_model(t, o, 0));
     t->model->config->use_sequential = t->config->use_sequential;
     return add_adapter(t, o);
 }
@@ -186,7 +175,7 @@ static int make_base(lckv_trainer *t, const lckv_train_options *o) {
         return train_checkpoint_load_model(t->device, t->resumed_from, t->config, t->divide, &t->model);
     }
     if (o->model_name_or_path) {
-        TRY(tokens > rows ? load_and_add_rows(t, o, tokens) : load_model(t, o, t->device, t->divide));
+        TRY(load_model(t, o, tokens > rows ? tokens : 0));
         t->model->config->use_sequential = t->config->use_sequential;
         return LCKV_OK;
     }

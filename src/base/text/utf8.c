@@ -1,6 +1,9 @@
 /* UTF-8; see utf8.h. */
 #include "base/text/utf8.h"
 
+#include "base/status.h"
+#include "lckv.h"
+
 #include <string.h>
 #include <utf8proc.h>
 
@@ -72,6 +75,15 @@ static size_t well_formed_prefix(const char *text, size_t bytes, sequence *stop)
 bool utf8_valid(const char *text, size_t bytes) {
     sequence stop;
     return well_formed_prefix(text, bytes, &stop) == bytes;
+}
+
+int lckv_check_utf8(const char *text, size_t bytes) {
+    sequence stop;
+    size_t at = well_formed_prefix(text, bytes, &stop), line = 1, begin = 0;
+    if (at == bytes) return LCKV_OK;
+    for (size_t i = 0; i < at; i++)
+        if (text[i] == '\n') line++, begin = i + 1;
+    return fail(LCKV_ERROR_FORMAT, "line %zu, byte %zu is not valid UTF-8", line, at - begin + 1);
 }
 
 int utf8_append_replacing(text_buffer *out, const char *text, size_t bytes, bool more, size_t *used) {

@@ -11,10 +11,11 @@
 #include <nccl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { WATCH_MILLISECONDS = 200 };
+enum { WATCH_MILLISECONDS = 200, RETURN_SECONDS = 2 };
 
 /* An operation aside, see collectives.h. */
 typedef struct nccl_aside {
@@ -30,13 +31,14 @@ typedef struct nccl_state {
     bool aside;          /* the next operation is one */
     nccl_aside *asides;  /* [aside_count], by number */
     int aside_count;
-    stream_waits waits;   /* of the device's stream */
-    peer_sums peers;      /* for small sums; closed: NCCL makes all */
-    pthread_mutex_t lock; /* for the members down to `watching` */
-    ncclComm_t comm;
-    cudaEvent_t completed; /* recorded after the last operation */
-    double launched;       /* when that was; 0: none, or it has completed */
-    bool ended;            /* aborted, or closing */
+    stream_waits waits;       /* of the device's stream */
+    peer_sums peers;          /* for small sums; closed: NCCL makes all */
+    _Atomic(ncclComm_t) comm; /* NULL: aborted */
+    cudaEvent_t completed;    /* recorded after the last operation */
+    pthread_mutex_t lock;     /* for the members down to `watching` */
+    double entered;           /* when a call began that may block, see enter(); 0: none runs */
+    double launched;          /* when the last operation was; 0: none was, or it has completed */
+    bool ended;               /* there are no operations any more */
     bool timed_out;
     int lost; /* the rank whose connection has told that it failed; -1: none */
     bool watching;
@@ -60,15 +62,16 @@ static int check_cuda(const collectives *c, cudaError_t error, const char *call)
 
 /* Ends operations that wait for other ranks. Sums of peers first: NCCL frees memory, which waits for all work of the
  * GPU. */
-static void stop_locked(nccl_state *s) {
+static void abort_locked(nccl_state *s) {
+    ncclComm_t comm = atomic_exchange(&s->comm, NULL);
     peer_sums_stop(&s->peers);
-    if (!s->ended && s->comm) ncclCommAbort(s->comm);
     s->ended = true;
+    if (comm) ncclCommAbort(comm);
 }
 
 static void stop(nccl_state *s) {
     pthread_mutex_lock(&s->lock);
-    stop_locked(s);
+    abort_locked(s);
     pthread_mutex_unlock(&s->lock);
 }
 
@@ -104,15 +107,39 @@ static double waited(const collectives *c, int slot) {
 
 /* ---------------------------------------------------------------- operations */
 
+/* A launch can block for as long as another rank is missing: NCCL connects the ranks in the first operation, and a GPU
+ * takes no more launches while its queue is full and waits for an earlier operation. Aborting NCCL ends both waits. The
+ * watching thread needs the lock for that, so that launches run between enter() and leave(), without the lock. */
+static int enter(const collectives *c) {
+    nccl_state *s = c->own;
+    TRY(check_cuda(c, cudaSetDevice(s->number), "cudaSetDevice"));
+    pthread_mutex_lock(&s->lock);
+    int status = s->ended ? ended_error(c) : LCKV_OK;
+    if (status >= 0) s->entered = clock_seconds();
+    pthread_mutex_unlock(&s->lock);
+    return status;
+}
+
+/* `launched`: the time limit applies to what was launched up to here. */
+static int leave(const collectives *c, int status, bool launched) {
+    nccl_state *s = c->own;
+    pthread_mutex_lock(&s->lock);
+    s->entered = 0;
+    if (status >= 0 && launched) s->launched = clock_seconds();
+    if (s->ended) {
+        abort_locked(s); /* unless the watching thread has */
+        status = ended_error(c);
+    }
+    pthread_mutex_unlock(&s->lock);
+    return status;
+}
+
 /* One launch on all ranks: NCCL joins the calls into one operation. */
 typedef int (*calls)(const collectives *c, const void *arguments);
 
-/* The time limit applies to what was launched up to here. */
 static int record_launch(const collectives *c) {
-    nccl_state *s = c->own;
-    TRY(check_cuda(c, cudaEventRecord(s->completed, s->stream), "cudaEventRecord"));
-    s->launched = clock_seconds();
-    return LCKV_OK;
+    const nccl_state *s = c->own;
+    return check_cuda(c, cudaEventRecord(s->completed, s->stream), "cudaEventRecord");
 }
 
 /* Operations that are recorded (device.h) run later, when the recording is replayed. */
@@ -154,23 +181,19 @@ static int run_on_stream(const collectives *c, calls run, const void *arguments,
     return waits ? mark_wait(c) : LCKV_OK;
 }
 
-static int launch_locked(const collectives *c, calls run, const void *arguments) {
+static int launch_entered(const collectives *c, calls run, const void *arguments, bool *recording) {
     nccl_state *s = c->own;
-    bool recording;
-    if (s->ended) return ended_error(c);
     s->stream = s->aside ? s->beside : cuda_device_stream(s->device);
-    TRY(is_recording(c, &recording));
-    TRY(run_on_stream(c, run, arguments, recording));
-    return recording ? LCKV_OK : record_launch(c);
+    TRY(is_recording(c, recording));
+    TRY(run_on_stream(c, run, arguments, *recording));
+    return *recording ? LCKV_OK : record_launch(c);
 }
 
 static int launch(const collectives *c, calls run, const void *arguments) {
-    nccl_state *s = c->own;
-    TRY(check_cuda(c, cudaSetDevice(s->number), "cudaSetDevice"));
-    pthread_mutex_lock(&s->lock);
-    int status = launch_locked(c, run, arguments);
-    pthread_mutex_unlock(&s->lock);
-    return status;
+    bool recording = false;
+    TRY(enter(c));
+    int status = launch_entered(c, run, arguments, &recording);
+    return leave(c, status, !recording);
 }
 
 static int call_all_reduce(const collectives *c, const void *arguments) {
@@ -236,12 +259,9 @@ static int broadcast(const collectives *c, view v, int root) {
 
 static int replayed(const collectives *c) {
     nccl_state *s = c->own;
-    TRY(check_cuda(c, cudaSetDevice(s->number), "cudaSetDevice"));
-    pthread_mutex_lock(&s->lock);
+    TRY(enter(c));
     s->stream = cuda_device_stream(s->device);
-    int status = s->ended ? ended_error(c) : record_launch(c);
-    pthread_mutex_unlock(&s->lock);
-    return status;
+    return leave(c, record_launch(c), true);
 }
 
 /* ---------------------------------------------------------------- operations aside */
@@ -371,14 +391,27 @@ static void give_up(const collectives *c) {
 
 /* ---------------------------------------------------------------- ranks that are lost */
 
+/* A thread that has entered uses the communicator, and aborts it when it leaves. */
+static void end_locked(nccl_state *s) {
+    s->ended = true;
+    if (!s->entered) abort_locked(s);
+}
+
+/* Since when a launch or an operation has been running; 0: none is. CUDA is not asked while another thread may block in
+ * it. */
+static double busy_since(nccl_state *s) {
+    if (s->entered) return s->entered;
+    if (s->launched && cudaEventQuery(s->completed) != cudaErrorNotReady) s->launched = 0;
+    return s->launched;
+}
+
 /* Returns whether there is nothing to watch any more. */
 static bool check_time(nccl_state *s) {
     pthread_mutex_lock(&s->lock);
-    bool waits = !s->ended && s->launched > 0 && cudaEventQuery(s->completed) == cudaErrorNotReady;
-    if (!waits) s->launched = 0;
-    if (waits && s->host->time_limit > 0 && clock_seconds() > s->launched + s->host->time_limit) {
+    double since = s->ended ? 0 : busy_since(s), limit = s->host->time_limit;
+    if (since > 0 && limit > 0 && clock_seconds() > since + limit) {
         s->timed_out = true;
-        stop_locked(s);
+        end_locked(s);
     }
     bool over = s->ended;
     pthread_mutex_unlock(&s->lock);
@@ -389,8 +422,21 @@ static void stop_for_lost(nccl_state *s) {
     pthread_mutex_lock(&s->lock);
     for (int r = 0; r < s->host->ranks && s->lost < 0; r++)
         if (s->watched[r].revents) s->lost = r;
-    stop_locked(s);
+    end_locked(s);
     pthread_mutex_unlock(&s->lock);
+}
+
+/* A launch that waits for a lost rank does not return by itself. Then the communicator is aborted while a thread uses
+ * it, which is the only way out, and which NCCL supports since 2.19. */
+static void free_blocked(nccl_state *s) {
+    double begin = clock_seconds();
+    for (bool waits = true; waits;) {
+        pthread_mutex_lock(&s->lock);
+        waits = s->entered > 0 && s->comm;
+        if (waits && clock_seconds() > begin + RETURN_SECONDS) abort_locked(s);
+        pthread_mutex_unlock(&s->lock);
+        if (waits) poll(NULL, 0, WATCH_MILLISECONDS);
+    }
 }
 
 /* What is readable stays for the transport to read: it knows why the rank is lost. */
@@ -398,6 +444,7 @@ static void *watch(void *user) {
     nccl_state *s = user;
     while (!check_time(s))
         if (poll(s->watched, (nfds_t)s->host->ranks, WATCH_MILLISECONDS) > 0) stop_for_lost(s);
+    free_blocked(s);
     return NULL;
 }
 
@@ -466,7 +513,9 @@ static int join_ranks(const collectives *c) {
     if (status >= 0) status = create_event(c, &s->completed);
     if (status >= 0) status = open_beside(c);
     TRY(collectives_agree(s->host, status));
-    status = check(c, ncclCommInitRank(&s->comm, c->ranks, id, c->rank), "ncclCommInitRank");
+    ncclComm_t comm = NULL;
+    status = check(c, ncclCommInitRank(&comm, c->ranks, id, c->rank), "ncclCommInitRank");
+    s->comm = comm;
     return collectives_agree(s->host, status);
 }
 

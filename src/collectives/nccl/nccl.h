@@ -19,8 +19,9 @@
  *
  * An operation that waits for a rank that has ended or hangs would never complete. A thread watches the connections of
  * the transport. When one closes, or when the GPU has not completed the last operation within the transport's time
- * limit, the thread stops sums through peer memory and aborts NCCL. The next collectives_agree() then fails. With MPI,
- * mpirun ends the other ranks, and there is no time limit. */
+ * limit, the thread stops sums through peer memory and aborts NCCL. The next collectives_agree() then fails. A launch
+ * can wait for such a rank, too: it has the same time limit, and fails when NCCL is aborted. With MPI, mpirun ends the
+ * other ranks, and there is no time limit. */
 #ifndef COLLECTIVES_NCCL_NCCL_H
 #define COLLECTIVES_NCCL_NCCL_H
 

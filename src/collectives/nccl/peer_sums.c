@@ -28,7 +28,7 @@ static bool is_set(const char *variable, bool otherwise) {
 /* Buffers have at least 2 MiB, so that CUDA does not share their block of memory with another allocation. */
 static bool allocate(peer_sums *p) {
     struct gpu_peers *g = &p->gpus;
-    size_t bytes = gpu_peer_buffer_bytes(g->ranks), number_bytes = GPU_PEER_BLOCKS * sizeof *g->numbers;
+    size_t bytes = gpu_peer_buffer_bytes(g->ranks), number_bytes = GPU_PEER_NUMBERS * sizeof *g->numbers;
     if (!works(cudaMalloc(&g->buffers[g->rank], bytes))) return false;
     if (!works(cudaMalloc((void **)&g->numbers, number_bytes))) return false;
     if (!works(cudaHostAlloc((void **)&p->stop, sizeof *p->stop, cudaHostAllocDefault))) return false;

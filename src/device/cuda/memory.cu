@@ -206,9 +206,9 @@ static int mark(device *d, int64_t *mark) {
 static int reach(device *d, int64_t mark) {
     struct cuda_state *s = cuda_state_of(d);
     TRY(enter(d));
-    REQUIRE(mark >= 0 && mark < s->marks_set && mark >= s->marks_set - DEVICE_MARKS, LCKV_ERROR_ARGUMENT,
-            "%s: mark %lld is none of the last %d of %lld", d->name, (long long)mark, DEVICE_MARKS,
-            (long long)s->marks_set);
+    REQUIRE(mark >= 0 && mark < s->marks_set, LCKV_ERROR_ARGUMENT, "%s: mark %lld is none of %lld", d->name,
+            (long long)mark, (long long)s->marks_set);
+    if (mark < s->marks_set - DEVICE_MARKS) mark = s->marks_set - DEVICE_MARKS;
     auto place = &s->marks[mark % DEVICE_MARKS];
     CUDA_TRY(d, cudaEventSynchronize(place->passed));
     hand_on(s, place->results);

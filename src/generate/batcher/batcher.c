@@ -340,11 +340,22 @@ static int launch_step(batcher *b) {
     return LCKV_OK;
 }
 
+/* Whether the call that runs while the results of the one before are accepted has rows of s. */
+static bool is_running(const batcher *b, const sequence *s) {
+    const batcher_call *next = &b->calls[b->finished % 2];
+    if (b->launched == b->finished) return false;
+    for (int i = 0; i < next->stepped_count; i++)
+        if (next->stepped[i] == s) return true;
+    return false;
+}
+
+/* A prompt that is only read ends with the results of its last rows. */
 static int accept_results(batcher *b, batcher_call *call) {
     for (int i = 0; i < call->stepped_count; i++) {
         sequence *s = call->stepped[i];
         s->scored_count = 0;
-        if (!s->pending && s->cached == s->count && s->count >= s->max_count) end_without_token(s);
+        bool ends = !s->pending && s->cached == s->count && s->count >= s->max_count;
+        if (ends && !is_running(b, s)) end_without_token(s);
     }
     TRY(batcher_call_take_scores(call));
     for (int i = 0; i < call->wanted; i++)

@@ -1,6 +1,8 @@
 /* Adding an adapter beside weights, see adapter_attach.h. */
 #include "io/adapter/adapter_attach.h"
 
+#include "io/tensors/tensor_part.h"
+
 static int shape_of(void *user, const weight *w, adapter_pair *out) {
     const adapter_file *f = user;
     const safetensors_entry *a = adapter_file_tensor(f, w->name, 'A');
@@ -13,7 +15,7 @@ static int shape_of(void *user, const weight *w, adapter_pair *out) {
 static int set_values(const adapter_file *f, params *p) {
     for (int i = 0; i < p->count && !p->device->counts_only; i++) {
         const safetensors_entry *e = safetensors_find(&f->tensors, p->table[i].name);
-        TRY(params_set(p, i, e->data, e->type));
+        TRY(tensor_part_set(p, i, e->data, e->type));
     }
     return LCKV_OK;
 }

@@ -260,7 +260,7 @@ int train_checkpoint_load_model(device *d, const char *folder, const model_confi
             "'%s' has an adapter: it is a checkpoint of a run with use_peft; choose another output_dir, or set "
             "overwrite_output_dir",
             folder);
-    TRY(initial_model_load(d, folder, NULL, DTYPE_COUNT, WEIGHT_AUTO, divide, out));
+    TRY(initial_model_load(d, folder, NULL, DTYPE_COUNT, WEIGHT_AUTO, divide, NULL, out));
     int status = check_model(expected, (*out)->config);
     if (status < 0) {
         model_free(*out);

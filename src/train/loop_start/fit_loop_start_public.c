@@ -100,7 +100,7 @@ static int fit_and_write(model *m, const lckv_fit_options *o, const text_ids *al
 static int run(device *d, const lckv_fit_options *o, const char *folder, lckv_fit_result *out) {
     model *m;
     text_ids all = {0};
-    TRY(initial_model_load(d, folder, NULL, DTYPE_COUNT, WEIGHT_AUTO, NULL, &m));
+    TRY(initial_model_load(d, folder, NULL, DTYPE_COUNT, WEIGHT_AUTO, NULL, NULL, &m));
     int status = read_text(o, folder, &all);
     if (status >= 0) status = check_ids(&all, m->config->vocab_size);
     if (status >= 0) status = fit_and_write(m, o, &all, out);
