@@ -186,5 +186,6 @@ int graph_square_loss(graph *g, tensor *x, const tensor *target, float scale, vi
     if (!g->recording || !x->needs_grad) return LCKV_OK;
     TRY(tensor_gradient(g, x, &gradient));
     TRY(RUN(g, accumulate, &(struct op_accumulate){.src = x->value, .dst = gradient, .scale = 2 * scale}));
+    gradient.fresh = false;
     return RUN(g, accumulate, &(struct op_accumulate){.src = target->value, .dst = gradient, .scale = -2 * scale});
 }
