@@ -11,26 +11,21 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Half a scale for each value of the weight: the most that quantizing changes it. */
-static int half_scales(const golden *g, const weight *w, float *out) {
-    view v = w->tensor.value;
-    device *d = g->device;
-    int64_t groups = (w->cols + DTYPE_GROUP - 1) / DTYPE_GROUP;
-    for (int64_t r = 0; r < w->rows; r++)
-        for (int64_t group = 0; group < groups; group++) {
-            float largest = 0;
-            int64_t end = (group + 1) * DTYPE_GROUP < w->cols ? (group + 1) * DTYPE_GROUP : w->cols;
-            const float *row = (const float *)v.data + r * w->cols;
-            for (int64_t c = group * DTYPE_GROUP; c < end; c++) largest = fmaxf(largest, fabsf(row[c]));
-            for (int64_t c = group * DTYPE_GROUP; c < end; c++) out[r * w->cols + c] = largest / 254;
+/* Replaces the values of a weight by half their scales: the most that quantizing changes them. */
+static void halve_scales(float *values, int64_t rows, int64_t cols) {
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t first = 0; first < cols; first += DTYPE_GROUP) {
+            float largest = 0, *row = values + r * cols;
+            int64_t end = first + DTYPE_GROUP < cols ? first + DTYPE_GROUP : cols;
+            for (int64_t c = first; c < end; c++) largest = fmaxf(largest, fabsf(row[c]));
+            for (int64_t c = first; c < end; c++) row[c] = largest / 254;
         }
-    return d->host_memory ? LCKV_OK : fail(LCKV_ERROR_UNSUPPORTED, "the bound needs weights in host memory");
 }
 
 /* The sum over all weights of |gradient| times half a scale: to first order, the loss changes by no more. *found is
  * false if the folder has no gradients. */
 static int loss_bound(golden *g, double *bound, bool *found) {
-    const params *p = g->model->params;
+    params *p = g->model->params;
     *bound = 0;
     *found = false;
     for (int i = 0; i < p->count; i++) {
@@ -40,7 +35,8 @@ static int loss_bound(golden *g, double *bound, bool *found) {
         const safetensors_entry *e = golden_expected(g, name);
         if (w->dimensions != 2 || !e || e->elements != w->rows * w->cols) continue;
         float *half = malloc(e->bytes), value;
-        int status = half_scales(g, w, half);
+        int status = params_get(p, i, half);
+        if (status >= 0) halve_scales(half, w->rows, w->cols);
         for (int64_t k = 0; k < e->elements && status >= 0; k++) {
             memcpy(&value, e->data + 4 * k, 4);
             *bound += fabs((double)value) * (double)half[k];
