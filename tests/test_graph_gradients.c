@@ -375,6 +375,45 @@ static void reset_forgets(void **state) {
     net_close(&n);
 }
 
+static int (*adds)(device *d, const struct op_accumulate *a);
+
+static int adds_or_writes(device *d, const struct op_accumulate *a) {
+    if (a->dst.fresh) memset(a->dst.data, 0, view_bytes(a->dst));
+    return adds(d, a);
+}
+
+/* On a device with compute_gradients, whose accumulate overwrites a fresh gradient: the derivative has both terms,
+ * 2 scale x and -2 scale target. */
+static void a_square_loss_has_both_terms(void **state) {
+    (void)state;
+    net n;
+    tensor *x, *target;
+    float values[ROWS * HIDDEN], table[VOCAB * HIDDEN];
+    net_open(&n);
+    adds = n.d->ops.accumulate;
+    n.d->ops.accumulate = adds_or_writes;
+    n.d->compute_gradients = true;
+    for (int i = 0; i < ROWS * HIDDEN; i++) values[i] = (float)rng_uniform(6, 0, (uint64_t)i);
+    view sums = on_device(n.d, 1, 2, DTYPE_F64, NULL);
+    OK(graph_borrow(n.g, on_device(n.d, ROWS, HIDDEN, DTYPE_F32, values), false, &target));
+    n.g->recording = true;
+    OK(graph_embed(n.g, n.ids, &n.weights[0], &x));
+    OK(graph_square_loss(n.g, x, target, 0.25f, sums));
+    memset(table, 0, sizeof table);
+    for (int i = 0; i < ROWS * HIDDEN; i++) {
+        int at = ((int32_t *)n.ids.data)[i / HIDDEN] * HIDDEN + i % HIDDEN;
+        table[at] += 0.5f * (((float *)n.weights[0].value.data)[at] - values[i]);
+    }
+    tensor_release(n.g, x);
+    OK(graph_backward(n.g));
+    for (int i = 0; i < VOCAB * HIDDEN; i++) /* a few roundings of numbers up to 1 */
+        assert_true(fabsf(((float *)n.weights[0].grad.data)[i] - table[i]) < 1e-6f);
+    n.d->memory.release(n.d, target->value.data);
+    n.d->memory.release(n.d, sums.data);
+    tensor_release(n.g, target);
+    net_close(&n);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(gradients_are_derivatives),
@@ -385,6 +424,7 @@ int main(void) {
         cmocka_unit_test(work_without_a_gradient_does_not_run_again),
         cmocka_unit_test(reset_forgets),
         cmocka_unit_test(what_is_added_learns_alone),
+        cmocka_unit_test(a_square_loss_has_both_terms),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -70,8 +70,8 @@ __device__ void load_queries(struct slices<ROWS> *own, const struct attention_ca
     }
 }
 
-/* Processes key u, or none if !there, for all rows. LANES lanes share it. A score of -inf has no weight, also where it is
- * the group's first one. */
+/* Processes key u, or none if !there, for all rows. LANES lanes share it. A score of -inf has no weight, also where it
+ * is the first one of the lanes. */
 template <int LANES, int ROWS>
 __device__ void meet(struct slices<ROWS> *own, const float k[SLICE], const float v[SLICE], int u, bool there) {
 #pragma unroll
