@@ -3,6 +3,7 @@
 #include "device/cuda/kv_int8.h"
 #include "device/cuda/launch.h"
 #include "device/cuda/products.h"
+#include "device/cuda/rotate.h"
 
 enum { MAX_APART = 1 << 30 };
 
@@ -127,12 +128,8 @@ __device__ static void rotate(const struct append &p, view x, view out, int64_t 
     struct cuda_four cosines = cuda_get4(angles, DTYPE_F32, i, half);
     struct cuda_four sines = cuda_get4(angles, DTYPE_F32, half + i, 2 * half);
     const void *from = cuda_row(x, row);
-    struct cuda_four x0 = cuda_get4(from, x.type, low, end), x1 = cuda_get4(from, x.type, low + half, end + half);
-    struct cuda_four y0, y1;
-    for (int j = 0; j < EACH; j++) {
-        y0.at[j] = x0.at[j] * cosines.at[j] - x1.at[j] * sines.at[j];
-        y1.at[j] = x1.at[j] * cosines.at[j] + x0.at[j] * sines.at[j];
-    }
+    struct cuda_four y0 = cuda_get4(from, x.type, low, end), y1 = cuda_get4(from, x.type, low + half, end + half);
+    for (int j = 0; j < EACH; j++) cuda_rotate_pair(&y0.at[j], &y1.at[j], cosines.at[j], sines.at[j]);
     cuda_set4(cuda_row(out, row), out.type, low, end, y0);
     cuda_set4(cuda_row(out, row), out.type, low + half, end + half, y1);
     if (page_row < 0) return;

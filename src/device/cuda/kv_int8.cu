@@ -1,6 +1,7 @@
 /* Conversion to and from kv_int8, and appending to its pages; see kv_int8.h. */
 #include "device/cuda/kv_int8.h"
 #include "device/cuda/launch.h"
+#include "device/cuda/rotate.h"
 
 enum { WARPS = 4, THREADS = WARPS * CUDA_WARP };
 
@@ -107,11 +108,7 @@ struct head_pairs {
     __device__ void rotate(const float *angles) {
         struct cuda_four cosines = cuda_get4(angles, DTYPE_F32, first, pairs);
         struct cuda_four sines = cuda_get4(angles, DTYPE_F32, pairs + first, 2 * pairs);
-        for (int i = 0; i < EACH; i++) {
-            float x0 = low.at[i], x1 = high.at[i];
-            low.at[i] = x0 * cosines.at[i] - x1 * sines.at[i];
-            high.at[i] = x1 * cosines.at[i] + x0 * sines.at[i];
-        }
+        for (int i = 0; i < EACH; i++) cuda_rotate_pair(&low.at[i], &high.at[i], cosines.at[i], sines.at[i]);
     }
 
     /* Pages contain the values of a tensor of this type. */

@@ -10,6 +10,7 @@
 #include "device/cuda/launch.h"
 #include "device/cuda/matrix.h"
 #include "device/cuda/products.h"
+#include "device/cuda/rotate.h"
 
 enum {
     LEFT_ROWS = 16,
@@ -214,8 +215,7 @@ __device__ void few_store_heads(const float parts[WARPS][ROWS][PART_COLS], const
         if (high < y.cols) x1 = few_sum<ROWS>(parts, a, part, high, r, c + HALF_ROWS);
         if (rotated) {
             const float *angles = (const float *)a.angles.data + (int64_t)r * a.head_dim + low % a.head_dim;
-            float y0 = x0 * angles[0] - x1 * angles[half], y1 = x1 * angles[0] + x0 * angles[half];
-            x0 = y0, x1 = y1;
+            cuda_rotate_pair(&x0, &x1, angles[0], angles[half]);
         }
         x0 = __bfloat162float(__float2bfloat16_rn(x0)), x1 = __bfloat162float(__float2bfloat16_rn(x1));
         if (low >= y.cols) continue;

@@ -14,6 +14,7 @@
 #include "device/cuda/kv_int8.h"
 #include "device/cuda/launch.h"
 #include "device/cuda/products.h"
+#include "device/cuda/rotate.h"
 #include "device/cuda/warpgroup.h"
 
 enum {
@@ -344,8 +345,7 @@ __device__ static void store_heads(const struct call &a, const struct tile &own,
                                    struct pairs x, const struct other &other) {
     view y = a.part[own.part].y, pages = own.part < a.rotated ? a.pages_k : a.pages_v;
     for (int i = 0; i < FOUR; i++) {
-        float x0 = x.low.at[i], x1 = x.high.at[i], cosine = other.x.low.at[i], sine = other.x.high.at[i];
-        if (own.part < a.rotated) x.low.at[i] = x0 * cosine - x1 * sine, x.high.at[i] = x1 * cosine + x0 * sine;
+        if (own.part < a.rotated) cuda_rotate_pair(&x.low.at[i], &x.high.at[i], other.x.low.at[i], other.x.high.at[i]);
         x.low.at[i] = __bfloat162float(__float2bfloat16_rn(x.low.at[i]));
         x.high.at[i] = __bfloat162float(__float2bfloat16_rn(x.high.at[i]));
     }

@@ -1,5 +1,5 @@
 /* RoPE (Su et al. 2021, "RoFormer"): the table of angles and the rotation. A thread rotates eight pairs of a head. */
-#include "device/cuda/cuda.h"
+#include "device/cuda/rotate.h"
 
 enum { THREADS = 256, EACH = 8 };
 
@@ -62,17 +62,14 @@ __device__ static void find_angles(view angles, const struct pairs *p, struct cu
 
 __global__ static void rotate(struct op_rope a) {
     struct pairs p;
-    struct cuda_eight cosines, sines, y0, y1;
+    struct cuda_eight cosines, sines;
     if (!find_pairs(a.y, a.head_dim, &p)) return;
     find_angles(a.angles, &p, &cosines, &sines);
     struct cuda_eight x0 = cuda_get8(a.x.data, a.x.type, p.low, p.low_end);
     struct cuda_eight x1 = cuda_get8(a.x.data, a.x.type, p.high, p.high_end);
-    for (int j = 0; j < EACH; j++) {
-        y0.at[j] = x0.at[j] * cosines.at[j] - x1.at[j] * sines.at[j];
-        y1.at[j] = x1.at[j] * cosines.at[j] + x0.at[j] * sines.at[j];
-    }
-    cuda_set8(a.y.data, a.y.type, p.low, p.low_end, y0);
-    cuda_set8(a.y.data, a.y.type, p.high, p.high_end, y1);
+    for (int j = 0; j < EACH; j++) cuda_rotate_pair(&x0.at[j], &x1.at[j], cosines.at[j], sines.at[j]);
+    cuda_set8(a.y.data, a.y.type, p.low, p.low_end, x0);
+    cuda_set8(a.y.data, a.y.type, p.high, p.high_end, x1);
 }
 
 int cuda_rope(device *d, const struct op_rope *a) {

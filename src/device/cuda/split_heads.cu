@@ -1,6 +1,7 @@
 /* Queries, keys and values of one matrix, apart and rotated (RoPE), and their gradients in one matrix. A thread handles
  * EACH pairs of a head. */
 #include "device/cuda/launch.h"
+#include "device/cuda/rotate.h"
 
 enum { MAX_THREADS = 256, EACH = 8 };
 
@@ -46,11 +47,7 @@ __device__ static void rotate(const struct split &p, const struct pairs &at, flo
                               struct cuda_eight *x1) {
     struct cuda_eight cosines, sines;
     get_pairs(p.a.angles.data, DTYPE_F32, at.row * p.a.angles.cols + at.i, at, &cosines, &sines);
-    for (int j = 0; j < EACH; j++) {
-        float low = x0->at[j], high = x1->at[j], sine = sines.at[j] * turn;
-        x0->at[j] = low * cosines.at[j] - high * sine;
-        x1->at[j] = high * cosines.at[j] + low * sine;
-    }
+    for (int j = 0; j < EACH; j++) cuda_rotate_pair(&x0->at[j], &x1->at[j], cosines.at[j], sines.at[j] * turn);
 }
 
 __global__ static void __launch_bounds__(MAX_THREADS) forward(struct split p) {
