@@ -90,7 +90,9 @@ static void a_novel(void **state) {
 }
 
 /* Stories that the model wrote itself. Its heads have 8 columns; over 20,000 tokens of the novel its perplexity
- * rises by 0.17 %. The mean of 3,000 tokens has a spread of about 0.05 %. */
+ * rises by 0.17 %. Over 3,000 tokens the rise has a standard deviation of 0.11 % (8 seeds on a CPU, in bf16: 0.01 to
+ * 0.37 %, mean 0.18 %). In bf16, a device that sums in another order rounds other values to other integers, which is a
+ * new draw. Four deviations are allowed above the mean. */
 static void check_stories(const char *where) {
     enum { STORIES = 12, WORDS = 250 };
     trained t;
@@ -108,7 +110,7 @@ static void check_stories(const char *where) {
         count += g->sequences[i].count;
     }
     lckv_generation_free(g);
-    check_perplexity("stories260k", ids, (size_t)count, 1.004, t.model);
+    check_perplexity("stories260k", ids, (size_t)count, 1.006, t.model);
     close_trained(&t);
 }
 
