@@ -220,6 +220,7 @@ static inline long newest_checkpoint(const folder *f) {
 static inline pid_t train_on_and_on(const folder *f, int processes, const char *zero, const char *time_limit) {
     double losses[1], begin = clock_seconds();
     char log[2 * PATH_BYTES];
+    long before = newest_checkpoint(f); /* of an earlier run */
     snprintf(log, sizeof log, "%s/train_log.jsonl", in(f, "out"));
     const char *const words[] = {"--max_steps",
                                  "10000000",
@@ -233,7 +234,7 @@ static inline pid_t train_on_and_on(const folder *f, int processes, const char *
                                  zero,
                                  NULL};
     pid_t child = train(f, processes, "out", NULL, words);
-    while (!file_exists(log) || !read_losses(f, "out", losses, 1) || newest_checkpoint(f) < 0) {
+    while (!file_exists(log) || !read_losses(f, "out", losses, 1) || newest_checkpoint(f) <= before) {
         bool over = waitpid(child, NULL, WNOHANG) != 0;
         if (over || clock_seconds() - begin > 240)
             fail_msg("no step, %s: %s", over ? "but an end" : "for long", messages_of(f));
