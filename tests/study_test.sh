@@ -1,6 +1,7 @@
 #!/bin/sh
 # Runs the quick form of the study: in two shares at a time, in several jobs, with a part of the variants, within a time
-# limit, and continued from what another machine wrote. A second run repeats only what is missing.
+# limit, and continued from what another machine wrote. A second run repeats only what is missing. Before that, it makes
+# a text with bench/study/books.
 #
 #   study_test.sh SOURCE BUILD
 set -eu
@@ -29,6 +30,81 @@ same_columns() {
     awk -F, 'NR == 1 { for (i = 1; i <= NF; i++) if ($i ~ /^train_/) skip[i] }
              { for (i = 1; i <= NF; i++) if (!(i in skip)) printf "%s,", $i; print "" }' "$1"
 }
+
+# bench/study/books with three invented books: what is removed from the text, and one book per author.
+books() { # FLAG...
+    "$source/bench/study/books" --min_bytes 0 "$@" "$folder/books" "$folder/text" >"$folder/table" 2>"$folder/messages"
+}
+
+check_books() {
+    mkdir -p "$folder/books/Ann Miller" "$folder/books/Bob Stone"
+    prose='the walls of the old house and the garden, to a gate that none of the people of the village had opened'
+    bridge="The bridge led past $prose, and to the end of the road."
+    printf '# Title: The Bridge\n\n## Author: Ann Miller\n\n## Year: 1901\n\n-------\n\n%s\n' "$bridge" \
+        >"$folder/books/Ann Miller/The Bridge.md"
+    well="The well stood by $prose, in the middle of a field."
+    printf '# Title: The Well\n\n## Author: Ann Miller\n\n## Year: 1902\n\n-------\n\n%s\n' "$well" \
+        >"$folder/books/Ann Miller/The Well.md"
+    cat >"$folder/books/Bob Stone/The Garden.md" <<END
+# Title: The Garden
+
+## Author: Bob Stone
+
+## Year: 1900
+
+-------
+
+## Contents
+
+- [The Gate](#gate)
+
+A line of the contents
+
+## I. <a id="gate"></a>The Gate ##
+
+![a picture of a gate](gate.png)
+
+He *saw* __the__ [gate](gate_(1).md) of the garden,[^1] and the “wall” &amp; the tree\\!
+It was a day of the spring{2} — and a voice said to a man[3]: $prose.
+
+[^1]: The text of a footnote.
+
+- - -
+
+> Translated by none of the people, and yet it’s a tale of the two sons of a king and of $prose.
+
+Translated by A Friend
+
+[Illustration: the wall] The end of the tale of the king and of the garden came to pass at $prose.
+| a table | of the garden |
+See www.example.org for more.
+
+[The next chapter](two.md)
+END
+    cat >"$folder/garden" <<END
+I. The Gate
+He saw the gate of the garden, and the "wall" & the tree! It was a day of the spring -- and a voice said to a man: $prose.
+Translated by none of the people, and yet it's a tale of the two sons of a king and of $prose.
+The end of the tale of the king and of the garden came to pass at $prose.
+END
+    books --dev 'Bob Stone/The Garden' || die "no text was made of three books"
+    diff "$folder/garden" "$folder/text/dev.txt" >&2 || die "dev.txt is not the plain text"
+    echo "$well" | cmp -s - "$folder/text/train.txt" || die "train.txt should contain one book of the author, The Well"
+    grep -q "^train.txt: 1 book, $(wc -c <"$folder/text/train.txt") bytes, not as in the study" "$folder/table" ||
+        die "wrong counts"
+
+    books --dev 'Ann Miller/The Well' || die "no text was made of three books"
+    cmp -s "$folder/garden" "$folder/text/train.txt" || die "an author of dev.txt is in train.txt"
+    ! books || die "missing works were accepted"
+    grep -q "books/W. W. Jacobs/The Monkey's Paw.md\", which does not exist" "$folder/messages" ||
+        die "no name of a missing work"
+    ! "$source/bench/study/books" "$folder/none" "$folder/text" 2>"$folder/messages" ||
+        die "a missing folder was accepted"
+    grep -q "AUTHOR/TITLE.md in \"$folder/none\", found none" "$folder/messages" ||
+        die "no name of a folder without books"
+}
+
+if command -v python3 >/dev/null; then check_books; else echo "skipped: bench/study/books needs python3"; fi
 
 study out --share 1/2 2>"$folder/share" &
 study out --share 2/2 2>"$folder/messages"
