@@ -8,14 +8,6 @@
 #include <sys/resource.h>
 #include <time.h>
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-
 enum { MEGABYTE = 1 << 20 };
 
 /* Skips a test that needs memory_of(), before it starts a server. */

@@ -11,14 +11,6 @@
 #include <pthread.h>
 #include <time.h>
 
-#if defined(__SANITIZE_ADDRESS__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-
 enum {
     CLIENTS = 64,
     MIN_ROUNDS = 6 /* minimum per client, regardless of time */,

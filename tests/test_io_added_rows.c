@@ -195,7 +195,7 @@ static void load_a_part(const folder *f, double *risen) {
 }
 
 static void a_rank_needs_its_part_and_the_largest_tensor(void **state) {
-#if defined(__SANITIZE_ADDRESS__)
+#ifdef SANITIZED
     SKIP("sanitizers need memory of their own");
 #endif
     const folder *f = *state;

@@ -7,14 +7,7 @@
 
 #include <pthread.h>
 
-#if defined(__SANITIZE_ADDRESS__)
-#define INSTRUMENTED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define INSTRUMENTED 1
-#endif
-#endif
-#ifdef INSTRUMENTED
+#ifdef SANITIZED
 enum { STACK_BYTES = 4 << 20 }; /* frames of sanitized builds are several times as large */
 #else
 enum { STACK_BYTES = 128 << 10 };

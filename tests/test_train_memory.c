@@ -23,12 +23,8 @@ static const double MOST = 1.05, FIXED = 6.0 * BATCH * BLOCK * 24000 + 10.0 * ME
 static const double LEAST = 0.9;
 
 static void need_measurements(void) {
-#ifdef __SANITIZE_ADDRESS__
+#ifdef SANITIZED
     SKIP("sanitizers need memory of their own");
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-    SKIP("sanitizers need memory of their own");
-#endif
 #endif
     need_proc();
 }

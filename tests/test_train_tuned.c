@@ -76,10 +76,8 @@ static int count_ends(const folder *f, const char *tuned) {
 
 /* Other tests cover this code with sanitizers, which would take minutes here. */
 static bool is_sanitized(void) {
-#if defined(__SANITIZE_ADDRESS__)
+#ifdef SANITIZED
     return true;
-#elif defined(__has_feature)
-    return __has_feature(address_sanitizer);
 #else
     return false;
 #endif
