@@ -72,15 +72,6 @@ static void close(device *d) {
     free(d->own);
 }
 
-/* Ops that read or write KV pages. */
-static void add_page_formats(struct device_formats *f) {
-    f->attention |= DTYPE_PAGES;
-    f->scatter_rows |= DTYPE_PAGES;
-    f->cast |= DTYPE_PAGES;
-    f->rope_append |= DTYPE_PAGES;
-    f->heads |= DTYPE_PAGES;
-}
-
 int cpu_open_level(device *d, int threads, enum cpu_level level) {
     REQUIRE(level <= cpu_level_here(), LCKV_ERROR_UNSUPPORTED, "this build or processor has no level %d", (int)level);
     struct cpu_state *state = calloc(1, sizeof *state);
@@ -88,7 +79,7 @@ int cpu_open_level(device *d, int threads, enum cpu_level level) {
     state->level = level;
     *d = (device){.ops = *level_ops(level), .formats = formats, .name = "cpu", .host_memory = true, .own = state};
     device_fill_composed(&d->ops);
-    add_page_formats(&d->formats);
+    device_add_page_formats(&d->formats);
     d->has_invariant_rows = true;
     d->threads = threads > 0 ? threads : device_processors();
     static const char *const names[] = {

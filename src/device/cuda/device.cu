@@ -66,15 +66,6 @@ static void fill_formats(struct device_formats *f) {
     f->project = f->linear_add = f->heads = DTYPE_GROUPED;
 }
 
-/* Ops that read or write KV pages. */
-static void add_page_formats(struct device_formats *f) {
-    f->attention |= DTYPE_PAGES;
-    f->scatter_rows |= DTYPE_PAGES;
-    f->cast |= DTYPE_PAGES;
-    f->rope_append |= DTYPE_PAGES;
-    f->heads |= DTYPE_PAGES;
-}
-
 int cuda_device_number(const device *d) {
     return cuda_state_of((device *)d)->number;
 }
@@ -185,7 +176,7 @@ int cuda_open(device *d, int number) {
     d->compute_gradients = true;
     fill_ops(&d->ops);
     fill_formats(&d->formats);
-    add_page_formats(&d->formats);
+    device_add_page_formats(&d->formats);
     cuda_recording_open(d);
     d->memory.close = close;
     int status = open(d, number);

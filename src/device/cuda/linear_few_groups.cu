@@ -18,7 +18,7 @@ enum {
     COPY = 16,
     STAGES = 3,                    /* units of a warp in shared memory */
     COLUMN_ROWS = 4,               /* rows of x in the eight columns of a product */
-    HIGH = 128,                    /* the high byte counts so many times */
+    HIGH = 128,                    /* a value is HIGH times its high byte, plus its low byte */
     LARGEST = HIGH * HIGH - 1,     /* of x */
     GROUP_BYTES = 2 * DTYPE_GROUP, /* of a row of x: high bytes, then low ones */
     BLOCKS = 2,                    /* per multiprocessor; few rows leave room for one of the next kernel besides */
