@@ -176,14 +176,20 @@ static void test_a_rank_is_lost_during_a_launch(void **state) {
     assert_true(clock_seconds() >= begin + 0.7);
 }
 
-static void test_a_launch_has_the_time_limit(void **state) {
-    (void)state;
-    int watched[8] = {-1, -1, -1, -1, -1, -1, -1, -1};
-    float word = 1;
-    collectives host = *ranks;
+/* No rank is lost, and each operation has half a second. */
+static void open_with_time_limit(void) {
+    static const int watched[8] = {-1, -1, -1, -1, -1, -1, -1, -1};
+    static collectives host;
+    host = *ranks;
     host.watched = watched;
     host.time_limit = 0.5;
     OK(collectives_nccl_open(&host, &gpu, &nccl));
+}
+
+static void test_a_launch_has_the_time_limit(void **state) {
+    (void)state;
+    float word = 1;
+    open_with_time_limit();
     OK(collectives_barrier(nccl));
     fake.launch_blocks = 60;
     double begin = clock_seconds();
@@ -197,12 +203,8 @@ static void test_a_launch_has_the_time_limit(void **state) {
 /* An operation does not complete, on any of the GPUs. */
 static void test_a_gpu_that_hangs(void **state) {
     (void)state;
-    int watched[8] = {-1, -1, -1, -1, -1, -1, -1, -1};
     float word = 1;
-    collectives host = *ranks;
-    host.watched = watched;
-    host.time_limit = 0.5;
-    OK(collectives_nccl_open(&host, &gpu, &nccl));
+    open_with_time_limit();
     usleep(800000);
     assert_int_equal(times_aborted(), 0); /* there is no operation */
     OK(collectives_all_reduce(nccl, (view){&word, 1, 1, DTYPE_F32, NULL}));
@@ -221,12 +223,8 @@ static void test_a_gpu_that_hangs(void **state) {
 /* A recorded operation runs when it is replayed, and only then has a time limit. */
 static void test_recorded_operations(void **state) {
     (void)state;
-    int watched[8] = {-1, -1, -1, -1, -1, -1, -1, -1};
     float word = 1;
-    collectives host = *ranks;
-    host.watched = watched;
-    host.time_limit = 0.5;
-    OK(collectives_nccl_open(&host, &gpu, &nccl));
+    open_with_time_limit();
     fake.records = true;
     OK(collectives_all_reduce(nccl, (view){&word, 1, 1, DTYPE_F32, NULL})); /* records no event */
     fake.records = false;

@@ -35,20 +35,6 @@ static void begin(run *t, void **state) {
     use_validation(t, 5);
 }
 
-static void read_whole(run *t, const char *name, char **bytes, size_t *count) {
-    OK(file_read(in(t->folder, name), bytes, count));
-}
-
-static void expect_same_file(run *t, const char *left, const char *right) {
-    char *a, *b;
-    size_t x, y;
-    read_whole(t, left, &a, &x);
-    read_whole(t, right, &b, &y);
-    if (x != y || memcmp(a, b, x)) fail_msg("%s and %s differ", left, right);
-    free(a);
-    free(b);
-}
-
 static void score_on(const char *device_name, const char *base, const char *weight_dtype, const char *added,
                      float *logprobs, int count) {
     lckv_device *d;
@@ -68,6 +54,16 @@ static void score_on(const char *device_name, const char *base, const char *weig
 
 static void score_base(const char *base, const char *weight_dtype, const char *added, float *logprobs, int count) {
     score_on("cpu", base, weight_dtype, added, logprobs, count);
+}
+
+/* Quantizes the model that the run began with; returns the folder. */
+static const char *convert_base(const run *t, const char *weight_dtype) {
+    lckv_convert_options convert = lckv_convert_defaults();
+    convert.model_name_or_path = t->options.model_name_or_path;
+    convert.weight_dtype = weight_dtype;
+    convert.output_dir = in(t->folder, "quantized");
+    OK(lckv_convert(&convert));
+    return convert.output_dir;
 }
 
 static double largest_difference(const float *a, const float *b, int count) {
@@ -91,21 +87,17 @@ static void an_adapter_learns_on_quantized_weights(void **state) {
         OK(run_go(&t));
         assert_true(t.story.steps[11].loss < 0.95 * t.story.steps[0].loss);
         const char *base = t.options.model_name_or_path, *added = t.options.output_dir;
-        lckv_convert_options convert = lckv_convert_defaults();
-        convert.model_name_or_path = base;
-        convert.weight_dtype = formats[i % 2];
-        convert.output_dir = in(t.folder, "quantized");
-        OK(lckv_convert(&convert));
+        const char *quantized = convert_base(&t, formats[i % 2]);
         score_base(base, formats[i % 2], added, beside, 16);
-        score_base(convert.output_dir, NULL, added, merged, 16); /* the same bits */
+        score_base(quantized, NULL, added, merged, 16); /* the same bits */
         assert_memory_equal(beside, merged, sizeof beside);
-        score_base(convert.output_dir, "float", added, merged, 16);
-        score_base(convert.output_dir, NULL, NULL, bare, 16);
+        score_base(quantized, "float", added, merged, 16);
+        score_base(quantized, NULL, NULL, bare, 16);
         assert_true(largest_difference(beside, bare, 15) > 0.1);
         assert_true(largest_difference(beside, merged, 15) < 0.2 * largest_difference(beside, bare, 15));
         if (i == 0) { /* training on the quantized folder gives the same bytes */
             run again = t;
-            again.options.model_name_or_path = convert.output_dir;
+            again.options.model_name_or_path = quantized;
             again.options.weight_dtype = NULL;
             use_output(&again, "again");
             OK(run_go(&again));
@@ -157,15 +149,11 @@ static void a_gpu_gives_the_same(void **state) {
         for (int step = 0; step < 12; step++)
             assert_true(fabs(t.story.steps[step].loss - on_gpu.story.steps[step].loss) < (i > 1 ? 0.05 : 2e-3));
         const char *base = t.options.model_name_or_path, *added = t.options.output_dir;
-        lckv_convert_options convert = lckv_convert_defaults();
-        convert.model_name_or_path = base;
-        convert.weight_dtype = formats[i % 2];
-        convert.output_dir = in(t.folder, "quantized");
-        OK(lckv_convert(&convert));
+        const char *quantized = convert_base(&t, formats[i % 2]);
         score_base(base, formats[i % 2], added, cpu, 16);
         score_on("cuda", base, formats[i % 2], added, gpu, 16);
         assert_true(largest_difference(cpu, gpu, 15) < 2e-3);
-        score_on("cuda", convert.output_dir, NULL, added, cpu, 16); /* the same bits */
+        score_on("cuda", quantized, NULL, added, cpu, 16); /* the same bits */
         assert_memory_equal(cpu, gpu, sizeof cpu);
         remove_tree(in(t.folder, "base"));
         remove_tree(in(t.folder, "out"));

@@ -2,8 +2,6 @@
  * steps are replayed, and nothing is read on the host before it has arrived. Losses and files are those of a CPU. */
 #include "fresh_device.h" /* before cmocka's fail() */
 
-#include "base/files/checksum.h"
-
 #include "train_run_fixture.h"
 
 static const char *const ADAPTED[] = {"v_proj", "down_proj"};
@@ -86,23 +84,11 @@ static void same_steps(const run *a, const run *b, const char *name) {
     same_number(a->result.eval_loss, b->result.eval_loss, name, "validation", a->story.count);
 }
 
-static void same_file(const run *a, const run *b, const char *file) {
-    char path[2 * PATH_BYTES];
-    uint64_t sums[2];
-    size_t bytes[2];
-    for (int i = 0; i < 2; i++) {
-        snprintf(path, sizeof path, "%s/%s", (i ? b : a)->options.output_dir, file);
-        OK(checksum_file(path, &sums[i], &bytes[i]));
-    }
-    if (sums[0] != sums[1] || bytes[0] != bytes[1])
-        fail_msg("%s and %s: %s", a->options.output_dir, b->options.output_dir, file);
-}
-
 static void same_files(const run *a, const run *b, const struct manner *how) {
-    same_file(a, b, how->adapts ? "adapter_model.safetensors" : "model.safetensors");
-    same_file(a, b, "checkpoint-8/optimizer.safetensors");
-    same_file(a, b, "checkpoint-11/optimizer.safetensors");
-    if (how->start) same_file(a, b, "loop_start.safetensors");
+    expect_same_output(a, b, how->adapts ? "adapter_model.safetensors" : "model.safetensors");
+    expect_same_output(a, b, "checkpoint-8/optimizer.safetensors");
+    expect_same_output(a, b, "checkpoint-11/optimizer.safetensors");
+    if (how->start) expect_same_output(a, b, "loop_start.safetensors");
 }
 
 static void runs_are_those_of_a_cpu(void **state) {

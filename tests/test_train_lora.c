@@ -42,16 +42,6 @@ static void read_whole(run *t, const char *name, char **bytes, size_t *count) {
     OK(file_read(in(t->folder, name), bytes, count));
 }
 
-static void expect_same_file(run *t, const char *left, const char *right) {
-    char *a, *b;
-    size_t x, y;
-    read_whole(t, left, &a, &x);
-    read_whole(t, right, &b, &y);
-    if (x != y || memcmp(a, b, x)) fail_msg("%s and %s differ", left, right);
-    free(a);
-    free(b);
-}
-
 /* The number of parameters of the adapter: 24 wide, 12 of K and V, 36 inside; layer 1 of 0_2_2_3 has no K and V. */
 static int64_t adapter_numbers(void) {
     int64_t every = (24 + 24) + (24 + 24) + 2 * (24 + 36) + (36 + 24), owner = 2 * (24 + 12);

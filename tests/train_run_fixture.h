@@ -143,4 +143,27 @@ static inline double weights_differ(const run *a, const run *b) {
     return largest;
 }
 
+static inline void expect_same_bytes(const char *left, const char *right) {
+    char *a, *b;
+    size_t x, y;
+    OK(file_read(left, &a, &x));
+    OK(file_read(right, &b, &y));
+    if (x != y || memcmp(a, b, x)) fail_msg("%s and %s differ", left, right);
+    free(a);
+    free(b);
+}
+
+/* Two files in the run's folder. */
+static inline void expect_same_file(const run *t, const char *left, const char *right) {
+    expect_same_bytes(in(t->folder, left), in(t->folder, right));
+}
+
+/* The files of this name in the output folders of two runs. */
+static inline void expect_same_output(const run *a, const run *b, const char *name) {
+    char left[2 * PATH_BYTES], right[2 * PATH_BYTES];
+    snprintf(left, sizeof left, "%s/%s", a->options.output_dir, name);
+    snprintf(right, sizeof right, "%s/%s", b->options.output_dir, name);
+    expect_same_bytes(left, right);
+}
+
 #endif
