@@ -9,9 +9,10 @@
         for token in model.stream("Mr. Darcy", length=40):
             print(token.text, end="", flush=True)
 
-This file wraps the public header (include/lckv.h) with ctypes; the header documents functions and options. It loads
-liblckv.so from ../build, else from the system's library path; use_library(path) selects another file. Training, serving
-and evaluation are not wrapped: use the program `lckv`. `lckv.__version__` is the version of the library.
+This file wraps the public header (include/lckv.h) with ctypes; the headers in include/lckv document functions and
+options. It loads liblckv.so from ../build, else from the system's library path; use_library(path) selects another file.
+Training, serving and evaluation are not wrapped: use the program `lckv`. `lckv.__version__` is the version of the
+library.
 """
 
 import collections

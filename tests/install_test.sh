@@ -57,9 +57,23 @@ if command -v g++ >/dev/null; then
 else
     echo "not checked: the header from C++, there is no g++"
 fi
-header=$(pkg-config --variable=prefix lckv)/include/lckv.h
-unprefixed=$(grep -nE '^(typedef )?(struct|enum|union) [a-z_]+' "$header" | grep -vE '(struct|enum|union) lckv_' || true)
-[ -z "$unprefixed" ] || fail "names without the prefix lckv_ in lckv.h: $unprefixed"
+headers=$(pkg-config --variable=includedir lckv)
+unprefixed=$(grep -rnE '^(typedef )?(struct|enum|union) [a-z_]+' "$headers" | grep -vE '(struct|enum|union) lckv_' || true)
+[ -z "$unprefixed" ] || fail "names without the prefix lckv_ in the headers: $unprefixed"
+
+# Each header is installed and includes what it needs.
+alone=0
+for header in $(cd "$source/include" && find lckv.h lckv -name '*.h'); do
+    echo "#include <$header>" >"$folder/alone.c"
+    "$compiler" -std=c11 -Wall -Wextra -Wpedantic -Werror -fsyntax-only $(pkg-config --cflags lckv) "$folder/alone.c" ||
+        fail "$header does not compile by itself as C11"
+    if command -v g++ >/dev/null; then
+        g++ -x c++ -std=c++11 -Wall -Wextra -Wpedantic -Werror -fsyntax-only $(pkg-config --cflags lckv) "$folder/alone.c" ||
+            fail "$header does not compile by itself as C++11"
+    fi
+    alone=$((alone + 1))
+done
+[ "$alone" -gt 1 ] || fail "expected lckv.h and headers in lckv, found $alone headers in $source/include"
 
 # ---------------------------------------------------------------- examples
 

@@ -5,6 +5,7 @@
 
 import ctypes
 import ctypes.util
+import glob
 import os
 import re
 import sys
@@ -52,8 +53,10 @@ SIZES = {"lckv_prompt": 16, "int64_t": 8, "uint64_t": 8, "double": 8, "size_t": 
 
 
 def structs_are_the_headers():
-    with open(os.path.join(SOURCE, "include", "lckv.h")) as file:
-        header = file.read()
+    header = ""
+    for path in glob.glob(os.path.join(SOURCE, "include", "lckv", "*.h")):
+        with open(path) as file:
+            header += file.read()
     for name in ("model_options", "config_info", "prompt", "generate_options", "sequence", "generation", "score_options",
                  "engine_options", "request", "event", "chat", "chat_text"):  # fmt: skip
         mirror = getattr(lckv, "_" + "".join(word.capitalize() for word in name.split("_")))

@@ -315,7 +315,7 @@ static void no_option_is_forgotten(void **state) {
     begin(&t, state);
     OK(run_go(&t));
     json_t *found = read_json(&t, "training_args.json");
-    OK(file_read(SOURCE_DIR "/include/lckv.h", &header, &bytes));
+    OK(file_read(SOURCE_DIR "/include/lckv/training.h", &header, &bytes));
     remove_comments(header);
     at = strstr(header, "typedef struct lckv_train_options {");
     assert_non_null(at);
