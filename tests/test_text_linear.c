@@ -1,37 +1,23 @@
-/* Encoding and decoding take linear time and bounded memory for any tokenizer file: doubles adversarial texts and
- * counts steps. Normal forms are compared with those of utf8proc, which takes quadratic time. */
+/* Encoding, decoding and reading files take linear time for any tokenizer file: doubles adversarial texts and counts
+ * steps. test_text_limits.c has the limits. */
 #include "gguf/gguf_write.h"
 #include "text/subword/pair_table.h"
-#include "text/unicode/unicode_form.h"
 
 #include "text_fixture.h"
 
 #include "linear.h"
-
-#include <pthread.h>
-#include <utf8proc.h>
+#include "tokenizer_pieces.h"
 
 enum { SIZE = 20000 };
 
-#define BYTES_MODEL                                                                                                    \
-    "\"vocab\": {\"a\": 0, \"b\": 1, \"ab\": 2, \"aa\": 3, \"aaaa\": 4, \"abab\": 5, \" \": 6, \"\xE2\x96\x81\": 7, "  \
-    "\"x\": 8}, "                                                                                                      \
-    "\"merges\": [\"a b\", \"a a\", \"aa aa\", \"ab ab\"]"
-#define SPLIT(expression, behavior)                                                                                    \
-    "{\"type\": \"Split\", \"pattern\": {\"Regex\": \"" expression "\"}, \"behavior\": \"" behavior                    \
-    "\", \"invert\": false}"
 #define GPT2 "'s|'t|'re|'ve|'m|'ll|'d| ?\\\\p{L}+| ?\\\\p{N}+| ?[^\\\\s\\\\p{L}\\\\p{N}]+|\\\\s+(?!\\\\S)|\\\\s+"
 #define LLAMA3                                                                                                         \
     "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|\\\\p{N}{1,3}| "                             \
     "?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n]*|\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+"
-#define ADDED(id, content, more) "{\"id\": " id ", \"content\": \"" content "\"" more "}"
 
 #define UNIGRAM_MODEL                                                                                                  \
     "\"unk_id\": 0, \"vocab\": [[\"<unk>\", 0], [\"a\", -1], [\"b\", -1.5], [\"ab\", -2], [\"<0x7A>\", -9], "          \
     "[\"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaac\", -3]]"
-/* SentencePiece's table that maps "a" to 16 times "a". */
-#define GROWING_TABLE                                                                                                  \
-    "{\"type\": \"Precompiled\", \"precompiled_charsmap\": \"DAAAAACAAQBhDQAAAAAAAGFhYWFhYWFhYWFhYWFhYWEA\"}"
 #define STEP(type) "{\"type\": \"" type "\"}"
 
 /* `before`, then `unit` repeated, then `behind`. */
@@ -186,7 +172,6 @@ typedef struct decode_case {
 } decode_case;
 
 #define STRIP "{\"type\": \"Strip\", \"content\": \" \", \"start\": 1000000000, \"stop\": 1000000000}"
-#define REPLACE(from, to) "{\"type\": \"Replace\", \"pattern\": {\"String\": \"" from "\"}, \"content\": \"" to "\"}"
 #define SEQUENCE(steps) "{\"type\": \"Sequence\", \"decoders\": [" steps "]}"
 
 static const char DECODE_MODEL[] =
@@ -363,238 +348,12 @@ static void pairs_in_a_row_do_not_crowd(void **state) {
     }
 }
 
-/* ---- limits */
-
-/* The result for this tokenizer.json: LCKV_OK, or an error. */
-static void expect_limit(const tokenizer_parts *parts, const char *text, size_t bytes, const char *part) {
-    lckv_tokenizer *t;
-    int32_t *ids;
-    size_t count;
-    uint64_t before = work_steps;
-    OK(open_parts(parts, &t));
-    int status = lckv_tokenizer_encode(t, text, bytes, true, &ids, &count);
-    if (status != LCKV_ERROR_UNSUPPORTED || !strstr(lckv_last_error(), part))
-        fail_msg("status %d, '%s', expected '%s'", status, lckv_last_error(), part);
-    assert_true(work_steps - before < 300000000 + 1000 * bytes);
-    lckv_tokenizer_free(t);
-}
-
-/* `step` ten times in a sequence with this list name; release with free(). */
-static char *ten_times(const char *list, const char *step) {
-    text_buffer text = {0};
-    char *out;
-    OK(text_printf(&text, "{\"type\": \"Sequence\", \"%s\": [", list));
-    for (int i = 0; i < 10; i++) OK(text_printf(&text, "%s%s", i ? ", " : "", step));
-    OK(text_printf(&text, "]}"));
-    OK(text_take(&text, &out));
-    return out;
-}
-
-static void growth_is_limited(void **state) {
-    (void)state;
-    static const char GROW[] =
-        "{\"type\": \"Replace\", \"pattern\": {\"Regex\": \"a\"}, \"content\": \"aaaaaaaaaaaaaaaa\"}";
-    static const char EVERYWHERE[] =
-        "{\"type\": \"Replace\", \"pattern\": {\"String\": \"\"}, \"content\": \"aaaaaaaaaaaaaaaa\"}";
-    char *grow = ten_times("normalizers", GROW), *everywhere = ten_times("normalizers", EVERYWHERE);
-    char *decode = ten_times("decoders", GROW), *table = ten_times("normalizers", GROWING_TABLE), *text;
-    lckv_tokenizer *t;
-    size_t bytes;
-    expect_limit(&(tokenizer_parts){.normalizer = grow, .model = BYTES_MODEL}, "a", 1,
-                 "a text of 1 byte: a text grew beyond its limit of 104864");
-    expect_limit(&(tokenizer_parts){.normalizer = table, .model = BYTES_MODEL}, "a", 1, "grew beyond its limit");
-    expect_limit(&(tokenizer_parts){.normalizer = everywhere, .model = BYTES_MODEL}, "b", 1, "grew beyond its limit");
-    /* in parts, each of which is below the limit */
-    char many[4000];
-    for (int i = 0; i < 4000; i++) many[i] = i % 2 ? 'z' : 'b';
-    text_buffer prepend = {0};
-    OK(text_printf(&prepend, "{\"type\": \"Prepend\", \"prepend\": \"%01000d\"}", 7));
-    expect_limit(&(tokenizer_parts){.added_tokens = "[" ADDED("9", "z", ", \"special\": true") "]",
-                                    .normalizer = prepend.data,
-                                    .model = BYTES_MODEL},
-                 many, sizeof many, "grew beyond its limit");
-    OK(open_parts(&(tokenizer_parts){.decoder = decode, .model = BYTES_MODEL}, &t));
-    assert_int_equal(lckv_tokenizer_decode(t, (const int32_t[]){0}, 1, false, &text, &bytes), LCKV_ERROR_UNSUPPORTED);
-    assert_non_null(strstr(lckv_last_error(), "grew beyond its limit"));
-    lckv_tokenizer_free(t);
-    text_free(&prepend);
-    free(grow);
-    free(everywhere);
-    free(table);
-    free(decode);
-}
-
-/* Searches for the end of the spaces from each of them: an error if that is too much work, and soon. */
-static void expressions_have_a_limit_on_work(void **state) {
-    (void)state;
-    enum { SPACES = 200000 };
-    char *text = malloc(SPACES + 1);
-    lckv_tokenizer *t;
-    int32_t *ids;
-    size_t count;
-    memset(text, ' ', SPACES);
-    text[SPACES] = 'x';
-    expect_limit(&(tokenizer_parts){.pre_tokenizer = SPLIT("\\\\s+$", "Isolated"), .model = BYTES_MODEL}, text,
-                 SPACES + 1, "a regular expression exceeded the limits");
-    OK(open_parts(&(tokenizer_parts){.pre_tokenizer = SPLIT("\\\\s+$", "Isolated"), .model = BYTES_MODEL}, &t));
-    for (int i = 0; i < 2; i++) { /* each text has its own limit */
-        OK(lckv_tokenizer_encode(t, text + SPACES - 9000, 9001, false, &ids, &count));
-        assert_int_equal(count, 9001);
-        lckv_free(ids);
-        OK(lckv_tokenizer_encode(t, text, SPACES, false, &ids,
-                                 &count)); /* at the end of the text they match immediately */
-        lckv_free(ids);
-    }
-    lckv_tokenizer_free(t);
-    free(text);
-}
-
-static void long_parts_of_files_are_refused(void **state) {
-    (void)state;
-    lckv_tokenizer *t;
-    text_buffer text = {0};
-    OK(text_printf(&text, "[{\"id\": 9, \"content\": \"%01001d\"}]", 1));
-    assert_int_equal(open_parts(&(tokenizer_parts){.added_tokens = text.data, .model = BYTES_MODEL}, &t),
-                     LCKV_ERROR_UNSUPPORTED);
-    assert_non_null(strstr(lckv_last_error(), "limit of 1000 bytes"));
-    text.length = 0;
-    OK(text_printf(&text, "{\"type\": \"Sequence\", \"normalizers\": ["));
-    for (int i = 0; i < 1001; i++) OK(text_printf(&text, "%s{\"type\": \"NFC\"}", i ? "," : ""));
-    OK(text_printf(&text, "]}"));
-    assert_int_equal(open_parts(&(tokenizer_parts){.normalizer = text.data, .model = BYTES_MODEL}, &t),
-                     LCKV_ERROR_UNSUPPORTED);
-    assert_non_null(strstr(lckv_last_error(), "at most 1000 normalizers"));
-    text.length = 0;
-    OK(text_printf(&text, "{\"type\": \"TemplateProcessing\", \"single\": ["));
-    for (int i = 0; i < 600; i++) OK(text_printf(&text, "{\"SpecialToken\": {\"id\": \"s\"}}, "));
-    OK(text_printf(&text, "{\"Sequence\": {\"id\": \"A\"}}], \"special_tokens\": {\"s\": {\"ids\": [0, 1]}}}"));
-    assert_int_equal(open_parts(&(tokenizer_parts){.post_processor = text.data, .model = BYTES_MODEL}, &t),
-                     LCKV_ERROR_UNSUPPORTED);
-    assert_non_null(strstr(lckv_last_error(), "more than 1000 ids"));
-    text_free(&text);
-}
-
-/* Empty strings wherever a file may have one: each file is accepted or rejected, and text is encoded and decoded. */
-static void empty_strings_do_not_hang(void **state) {
-    (void)state;
-    static const char *const FILES[] = {
-        "{\"model\":{\"type\":\"BPE\",\"\":0,\"vocab\":{\"a\":0},\"merges\":[]}}",
-        "{\"\":0,\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]}}",
-        "{\"model\":{\"type\":\"\",\"vocab\":{\"a\":0},\"merges\":[]}}",
-        "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"\":0,\"a\":1},\"merges\":[]}}",
-        "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"\":0,\"a\":1},\"merges\":[[\"\",\"a\"],[\"a\",\"\"],[\"\",\"\"]]}}",
-        "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"\":0,\"a\":1},\"merges\":[\" a\",\"a \",\" \"]}}",
-        "{\"model\":{\"type\":\"BPE\",\"unk_token\":\"\",\"vocab\":{\"\":0,\"a\":1},\"merges\":[[\"\",\"a\"],[\"\","
-        "\"\"]]}}",
-        "{\"added_tokens\":[{\"id\":1,\"content\":\"\"}],\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]}"
-        "}",
-        "{\"added_tokens\":[{\"id\":1,\"content\":\"\",\"\":0}],\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},"
-        "\"merges\":[]}}",
-    };
-    static const tokenizer_parts PARTS[] = {
-        {.normalizer = "{\"type\":\"\"}", .model = BYTES_MODEL},
-        {.normalizer = "{\"type\":\"NFC\",\"\":1}", .model = BYTES_MODEL},
-        {.normalizer = "{\"type\":\"Prepend\",\"prepend\":\"\"}", .model = BYTES_MODEL},
-        {.normalizer = "{\"type\":\"Replace\",\"pattern\":{\"String\":\"\"},\"content\":\"\"}", .model = BYTES_MODEL},
-        {.normalizer = "{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"\"},\"content\":\"ab\"}", .model = BYTES_MODEL},
-        {.normalizer = "{\"type\":\"Replace\",\"pattern\":{\"\":\"\"},\"content\":\"ab\"}", .model = BYTES_MODEL},
-        {.normalizer = "{\"type\":\"Sequence\",\"normalizers\":[]}", .model = BYTES_MODEL},
-        {.pre_tokenizer = SPLIT("", "Removed"), .model = BYTES_MODEL},
-        {.pre_tokenizer = SPLIT("", "Contiguous"), .model = BYTES_MODEL},
-        {.pre_tokenizer = SPLIT("(?:)*", "MergedWithNext"), .model = BYTES_MODEL},
-        {.pre_tokenizer = SPLIT("(?:a*)*", "MergedWithPrevious"), .model = BYTES_MODEL},
-        {.pre_tokenizer = SPLIT("\\\\b|$|^", "Isolated"), .model = BYTES_MODEL},
-        {.pre_tokenizer =
-             "{\"type\":\"Split\",\"pattern\":{\"String\":\"\"},\"behavior\":\"Isolated\",\"invert\":true}",
-         .model = BYTES_MODEL},
-        {.pre_tokenizer = "{\"type\":\"Split\",\"pattern\":{\"String\":\"\"},\"behavior\":\"\"}", .model = BYTES_MODEL},
-        {.pre_tokenizer = "{\"type\":\"Metaspace\",\"replacement\":\"\"}", .model = BYTES_MODEL},
-        {.post_processor = "{\"type\":\"TemplateProcessing\",\"single\":[],\"special_tokens\":{}}",
-         .model = BYTES_MODEL},
-        {.post_processor = "{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"\"}},{"
-                           "\"Sequence\":{\"id\":\"A\"}}],\"special_tokens\":{\"\":{\"ids\":[]}}}",
-         .model = BYTES_MODEL},
-        {.decoder = REPLACE("", ""), .model = BYTES_MODEL},
-        {.decoder = REPLACE("", "ab"), .model = BYTES_MODEL},
-        {.decoder = "{\"type\":\"Strip\",\"content\":\"\",\"start\":1,\"stop\":1}", .model = BYTES_MODEL},
-        {.decoder = "{\"type\":\"Metaspace\",\"replacement\":\"\"}", .model = BYTES_MODEL},
-        {.decoder = "{\"type\":\"Sequence\",\"decoders\":[]}", .model = BYTES_MODEL},
-        {.decoder = "{\"type\":\"\"}", .model = BYTES_MODEL},
-    };
-    enum { FILE_COUNT = sizeof FILES / sizeof *FILES, PART_COUNT = sizeof PARTS / sizeof *PARTS };
-    alarm(60);
-    for (size_t i = 0; i < FILE_COUNT + PART_COUNT; i++) {
-        lckv_tokenizer *t;
-        int status =
-            i < FILE_COUNT ? open_json(FILES[i], strlen(FILES[i]), &t) : open_parts(&PARTS[i - FILE_COUNT], &t);
-        assert_true(status >= 0 || *lckv_last_error());
-        for (int k = 0; status >= 0 && k < 2; k++) {
-            int32_t *ids;
-            size_t count, bytes;
-            char *text;
-            OK(lckv_tokenizer_encode(t, "aab  ab", k ? 7 : 0, true, &ids, &count));
-            OK(lckv_tokenizer_decode(t, ids, count, false, &text, &bytes));
-            lckv_free(ids);
-            lckv_free(text);
-        }
-        if (status >= 0) lckv_tokenizer_free(t);
-    }
-    alarm(0);
-}
-
-/* ---- normal forms */
-
-static void normal_forms_are_the_references(void **state) {
-    (void)state;
-    static const uint32_t ALPHABET[] = {'a',     'e',    ' ',    0x301,  0x323,  0x31B,  0x345,    0x304,  0xE9,
-                                        0x1E69,  0x1100, 0x1161, 0x11A8, 0xAC00, 0xFDFA, 0xFB01,   0x2126, 0x1D160,
-                                        0x1D15F, 0x958,  0x344,  0x5D0,  0x5B0,  0x5BC,  0x0F71,   0x0F72, 0x0F73,
-                                        0x9C7,   0x9BE,  0x9D7,  0x1F00, 0x3B1,  0x342,  0x10FFFF, 0xFEFF, 0x200D,
-                                        0x1F600, 0x327,  0x338,  0x3099, 0x30AB};
-    static const utf8proc_option_t OPTIONS[] = {
-        UTF8PROC_STABLE | UTF8PROC_COMPOSE, UTF8PROC_STABLE | UTF8PROC_DECOMPOSE,
-        UTF8PROC_STABLE | UTF8PROC_COMPOSE | UTF8PROC_COMPAT, UTF8PROC_STABLE | UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT};
-    for (uint64_t i = 0; i < 20000; i++) {
-        char text[200];
-        uint32_t word[4];
-        size_t bytes = 0;
-        rng_block(1, i, 0, word);
-        unicode_form form = word[0] % 4;
-        int count = 1 + (int)(word[1] % 40), letters = 3 + (int)(word[2] % 38);
-        for (int k = 0; k < count; k++) {
-            rng_block(2, i, (uint64_t)k, word);
-            uint32_t c = ALPHABET[word[0] % (uint32_t)letters];
-            if (word[1] % 8 == 0) c = word[2] % 0x110000;
-            if (c >= 0xD800 && c < 0xE000) c = 0x301;
-            bytes += utf8_write(c, text + bytes);
-        }
-        utf8proc_uint8_t *expected;
-        text_buffer found = {0};
-        utf8proc_ssize_t length =
-            utf8proc_map((const utf8proc_uint8_t *)text, (utf8proc_ssize_t)bytes, &expected, OPTIONS[form]);
-        assert_true(length >= 0);
-        OK(unicode_form_append(form, text, bytes, &found));
-        assert_int_equal(found.length, length);
-        assert_memory_equal(found.data, expected, (size_t)length);
-        free(expected);
-        text_free(&found);
-    }
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(encoding_is_linear),
-        cmocka_unit_test(decoding_is_linear),
-        cmocka_unit_test(reading_is_linear),
-        cmocka_unit_test(reading_gguf_is_linear),
-        cmocka_unit_test(reading_unigram_is_linear),
-        cmocka_unit_test(reading_tokens_of_a_folder_is_linear),
+        cmocka_unit_test(encoding_is_linear),          cmocka_unit_test(decoding_is_linear),
+        cmocka_unit_test(reading_is_linear),           cmocka_unit_test(reading_gguf_is_linear),
+        cmocka_unit_test(reading_unigram_is_linear),   cmocka_unit_test(reading_tokens_of_a_folder_is_linear),
         cmocka_unit_test(pairs_in_a_row_do_not_crowd),
-        cmocka_unit_test(growth_is_limited),
-        cmocka_unit_test(expressions_have_a_limit_on_work),
-        cmocka_unit_test(long_parts_of_files_are_refused),
-        cmocka_unit_test(empty_strings_do_not_hang),
-        cmocka_unit_test(normal_forms_are_the_references),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
