@@ -246,16 +246,15 @@ static bool until_half(void *user, double fraction) {
     return fraction < 0.5;
 }
 
-static void by_the_public_functions(void **state) {
-    lckv_device *d;
+/* b.json, and a Llama of its sizes in the folder `from`, saved in shards with a tokenizer. */
+static void save_source(void **state, lckv_device *d) {
     lckv_config *c;
-    lckv_model *m, *again, *to;
-    const char *config = in(*state, "b.json");
-    put_text(config, "{\"model_type\":\"lckv-llama\",\"hidden_size\":16,\"intermediate_size\":20,\"vocab_size\":31,"
-                     "\"num_attention_heads\":4,\"num_key_value_heads\":2,\"num_hidden_layers\":3,\"my_key\":true,"
-                     "\"rope_theta\":5e5}");
-    OK(lckv_device_open("cpu", 1, &d));
-    OK(lckv_config_load(config, "model_type=llama,rope_theta=1e4", &c));
+    lckv_model *m, *again;
+    put_text(in(*state, "b.json"),
+             "{\"model_type\":\"lckv-llama\",\"hidden_size\":16,\"intermediate_size\":20,\"vocab_size\":31,"
+             "\"num_attention_heads\":4,\"num_key_value_heads\":2,\"num_hidden_layers\":3,\"my_key\":true,"
+             "\"rope_theta\":5e5}");
+    OK(lckv_config_load(in(*state, "b.json"), "model_type=llama,rope_theta=1e4", &c));
     FAILS(lckv_model_create(d, c, "float64", 1, &m), LCKV_ERROR_ARGUMENT, "found 'float64'");
     assert_null(m);
     OK(lckv_model_create(d, c, "auto", 1, &m));
@@ -267,6 +266,7 @@ static void by_the_public_functions(void **state) {
     save.tokenizer_name = (*(folder **)state)->path;
     save.max_shard_bytes = 4000;
     OK(lckv_model_save(m, in(*state, "from"), &save));
+    lckv_model_free(m);
     lckv_model_options open = lckv_model_defaults();
     open.torch_dtype = "bfloat16";
     OK(lckv_model_open(d, in(*state, "from"), &open, &again));
@@ -274,12 +274,18 @@ static void by_the_public_functions(void **state) {
     lckv_model_free(again);
     FAILS(lckv_model_open(d, in(*state, "nothing"), NULL, &again), LCKV_ERROR_FILE, "nothing");
     assert_null(again);
+}
 
+static void by_the_public_functions(void **state) {
+    lckv_device *d;
+    lckv_model *to;
+    OK(lckv_device_open("cpu", 1, &d));
+    save_source(state, d);
     lckv_convert_options convert = lckv_convert_defaults();
     FAILS(lckv_convert(&convert), LCKV_ERROR_ARGUMENT,
           "expected model_name_or_path, and either output_dir or gguf_file");
     convert.model_name_or_path = in(*state, "from");
-    convert.config_name = config;
+    convert.config_name = in(*state, "b.json");
     convert.config_overrides = "layer_types=0_2_2";
     char output[600];
     snprintf(output, sizeof output, "%s/to", ((folder *)*state)->path);
@@ -304,7 +310,6 @@ static void by_the_public_functions(void **state) {
     assert_same_bytes(in(*state, "to/config.json"), in(*state, "copy/config.json"));
     assert_same_bytes(in(*state, "to/tokenizer.json"), in(*state, "copy/tokenizer.json"));
     lckv_model_free(to);
-    lckv_model_free(m);
     lckv_device_close(d);
 }
 

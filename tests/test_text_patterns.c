@@ -101,65 +101,66 @@ static void test_patterns(void **state) {
 }
 
 /* Syntax that has another meaning in Ruby than in PCRE2, or exists in only one of them. */
+static const char *const REFUSED[][2] = {
+    {"a\\Gb", "\\G"},
+    {"\\K", "\\K"},
+    {"\\X", "\\X"},
+    {"\\Q", "\\Q"},
+    {"\\0", "\\0"},
+    {"a\\12", "\\1"},
+    {"(?<name>a)", "a group other than"},
+    {"(?#note)", "a group other than"},
+    {"(?x)a", "option other than i and m"},
+    {"(?s)a", "option other than i and m"},
+    {"a(?i)b", "not at the start of its group"},
+    {"(*FAIL)", "a verb"},
+    {"[a&&]", "an empty set"},
+    {"[&&a]", "an empty set"},
+    {"[a&&[b]", "a set without an end"},
+    {"(?i:[a\\p{Lu}])", "a class of upper or lower case"},
+    {"(?i:[[:lower:]])", "a class of upper or lower case"},
+    {"[a-[b]]", "a range that ends in a set"},
+    {"[[a]-z]", "a range that begins with a set"},
+    {"[]", "an empty set"},
+    {"[a[]]", "an empty set"},
+    {"[^]", "an empty set"},
+    {"[^\\W]", "\\W"},
+    {"[[:graph:]]", "a POSIX bracket"},
+    {"[[:^alpha:]]", "a POSIX bracket"},
+    {"\\p{Punct}", "the property 'Punct'"},
+    {"\\p{Nonsense}", "the property 'Nonsense'"},
+    {"\\pL", "without a name in braces"},
+    {"\\p{L", "not of the form"},
+    {"\\xE4", "a byte above 7F"},
+    {"\\x{110000}", "does not compile"},
+    {"\\u12", "a malformed"},
+    {"(?i)stra\xC3\x9F"
+     "e",
+     "with (?i)"},
+    {"(?i:\xC3\xA9)", "with (?i)"},
+    {"(?i:[\xC3\x80-\xC3\xBF])", "with (?i)"},
+    {"(?i)\\x{DF}", "with (?i)"},
+    {"(?i)off", "with (?i)"},
+    {"(a", "a group without an end"},
+    {"a)", "unmatched closing parenthesis"},
+    {"[a", "a set without an end"},
+    {"a\\", "a backslash at the end"},
+    {"*a", "repeats nothing"},
+    {"(|+)", "repeats nothing"},
+    {"{2}", "repeats nothing"},
+    {"a{3,2}", "less than its start"},
+    {"(?<=a+)b", "does not compile"},
+    {"a{99999}", "does not compile"},
+};
+
 static void test_patterns_that_are_refused_by_name(void **state) {
     (void)state;
-    static const char *const refused[][2] = {
-        {"a\\Gb", "\\G"},
-        {"\\K", "\\K"},
-        {"\\X", "\\X"},
-        {"\\Q", "\\Q"},
-        {"\\0", "\\0"},
-        {"a\\12", "\\1"},
-        {"(?<name>a)", "a group other than"},
-        {"(?#note)", "a group other than"},
-        {"(?x)a", "option other than i and m"},
-        {"(?s)a", "option other than i and m"},
-        {"a(?i)b", "not at the start of its group"},
-        {"(*FAIL)", "a verb"},
-        {"[a&&]", "an empty set"},
-        {"[&&a]", "an empty set"},
-        {"[a&&[b]", "a set without an end"},
-        {"(?i:[a\\p{Lu}])", "a class of upper or lower case"},
-        {"(?i:[[:lower:]])", "a class of upper or lower case"},
-        {"[a-[b]]", "a range that ends in a set"},
-        {"[[a]-z]", "a range that begins with a set"},
-        {"[]", "an empty set"},
-        {"[a[]]", "an empty set"},
-        {"[^]", "an empty set"},
-        {"[^\\W]", "\\W"},
-        {"[[:graph:]]", "a POSIX bracket"},
-        {"[[:^alpha:]]", "a POSIX bracket"},
-        {"\\p{Punct}", "the property 'Punct'"},
-        {"\\p{Nonsense}", "the property 'Nonsense'"},
-        {"\\pL", "without a name in braces"},
-        {"\\p{L", "not of the form"},
-        {"\\xE4", "a byte above 7F"},
-        {"\\x{110000}", "does not compile"},
-        {"\\u12", "a malformed"},
-        {"(?i)stra\xC3\x9F"
-         "e",
-         "with (?i)"},
-        {"(?i:\xC3\xA9)", "with (?i)"},
-        {"(?i:[\xC3\x80-\xC3\xBF])", "with (?i)"},
-        {"(?i)\\x{DF}", "with (?i)"},
-        {"(?i)off", "with (?i)"},
-        {"(a", "a group without an end"},
-        {"a)", "unmatched closing parenthesis"},
-        {"[a", "a set without an end"},
-        {"a\\", "a backslash at the end"},
-        {"*a", "repeats nothing"},
-        {"(|+)", "repeats nothing"},
-        {"{2}", "repeats nothing"},
-        {"a{3,2}", "less than its start"},
-        {"(?<=a+)b", "does not compile"},
-        {"a{99999}", "does not compile"},
-    };
-    for (size_t i = 0; i < COUNT(refused); i++) {
+    for (size_t i = 0; i < COUNT(REFUSED); i++) {
         pattern *p;
-        int status = pattern_compile(refused[i][0], strlen(refused[i][0]), false, "file", &p);
-        if (status != LCKV_ERROR_UNSUPPORTED || p) fail_msg("%s: status %d", refused[i][0], status);
-        if (!strstr(lckv_last_error(), refused[i][1]))
-            fail_msg("%s: '%s' is not in: %s", refused[i][0], refused[i][1], lckv_last_error());
+        int status = pattern_compile(REFUSED[i][0], strlen(REFUSED[i][0]), false, "file", &p);
+        if (status != LCKV_ERROR_UNSUPPORTED || p) fail_msg("%s: status %d", REFUSED[i][0], status);
+        if (!strstr(lckv_last_error(), REFUSED[i][1]))
+            fail_msg("%s: '%s' is not in: %s", REFUSED[i][0], REFUSED[i][1], lckv_last_error());
     }
 }
 
