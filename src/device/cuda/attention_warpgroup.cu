@@ -107,11 +107,7 @@ __global__ static void __launch_bounds__(THREADS, DIM <= 64 ? 2 : 1)
         rows.copy(&own->q[i], call.a.q.data, first + i * ATTENTION_TILE, count);
         rows.next(call, head, first + (i + 1) * ATTENTION_TILE);
     }
-#pragma unroll
-    for (int i = 0; i < ATTENTION_STAGES - 1; i++, keys.next()) {
-        keys.copy(&own->stages[i], call, head, key + i * ATTENTION_TILE, last);
-        matrix_commit();
-    }
+    keys.copy_first(own->stages, call, head, key, last);
     for (int at = 0; key < last; key += ATTENTION_TILE, at = attention_next_stage(at)) {
         float score[32];
         uint32_t weights[4][4];
@@ -119,10 +115,7 @@ __global__ static void __launch_bounds__(THREADS, DIM <= 64 ? 2 : 1)
         warpgroup_begin();
         warpgroup_rows_by_rows<DIM>(score, own->q[group], own->stages[at].k);
         warpgroup_commit();
-        int ahead = key + (ATTENTION_STAGES - 1) * ATTENTION_TILE;
-        if (ahead < last) keys.copy(&own->stages[attention_last_stage(at)], call, head, ahead, last);
-        keys.next();
-        matrix_commit();
+        keys.copy_ahead(own->stages, at, call, head, key, last);
         warpgroup_wait<0>();
         warpgroup_hold(score);
         if (key < all.begin || key + ATTENTION_TILE > all.end) mask<DIM>(score, w, key + 2 * ((int)threadIdx.x % 4));
@@ -132,8 +125,7 @@ __global__ static void __launch_bounds__(THREADS, DIM <= 64 ? 2 : 1)
         warpgroup_add_rows<DIM>(w.out, weights, own->stages[at].v);
         warpgroup_commit();
         warpgroup_wait<0>();
-#pragma unroll
-        for (int p = 0; p < DIM / 64; p++) warpgroup_hold(w.out[p]);
+        warpgroup_hold(w.out);
     }
     matrix_wait<0>();
     store<DIM>(w, call, head, row, count);

@@ -16,6 +16,24 @@ enum {
     ATTENTION_COPIERS = 2 * WARPGROUP /* the first threads of a block, which copy */
 };
 
+/* ---------------------------------------------------------------- stages */
+
+/* Until the oldest stage that is being copied has arrived, which all threads then may use; nobody uses the one before.
+ */
+__device__ static inline void attention_wait_for_stage(void) {
+    matrix_wait<ATTENTION_STAGES - 2>();
+    warpgroup_publish();
+    __syncthreads();
+}
+
+__device__ static inline int attention_next_stage(int at) {
+    return at + 1 < ATTENTION_STAGES ? at + 1 : 0;
+}
+
+__device__ static inline int attention_last_stage(int at) {
+    return at > 0 ? at - 1 : ATTENTION_STAGES - 1;
+}
+
 /* ---------------------------------------------------------------- copying queries */
 
 /* A copying thread's chunk of some rows of a tile of queries. */
@@ -109,25 +127,28 @@ template <int DIM, bool PAST> struct attention_key_reader {
             matrix_copy16(to->v.at(row + j * EACH, chunk), v + chunk * MATRIX_CHUNK, there);
         }
     }
+
+    /* Starts copying the keys from `key` on into all stages but the last. */
+    __device__ void copy_first(struct attention_key_stage<DIM> *stages, const struct attention_call &call,
+                               const struct attention_head &head, int key, int end) {
+#pragma unroll
+        for (int i = 0; i < ATTENTION_STAGES - 1; i++, next()) {
+            copy(&stages[i], call, head, key + i * ATTENTION_TILE, end);
+            matrix_commit();
+        }
+    }
+
+    /* While the keys from `key` on are used in stage `used`: starts copying into the stage that was used before. */
+    __device__ void copy_ahead(struct attention_key_stage<DIM> *stages, int used, const struct attention_call &call,
+                               const struct attention_head &head, int key, int end) {
+        int ahead = key + (ATTENTION_STAGES - 1) * ATTENTION_TILE;
+        if (ahead < end) copy(&stages[attention_last_stage(used)], call, head, ahead, end);
+        next();
+        matrix_commit();
+    }
 };
 
-/* ---------------------------------------------------------------- stages */
-
-/* Until the oldest stage that is being copied has arrived, which all threads then may use; nobody uses the one before.
- */
-__device__ static inline void attention_wait_for_stage(void) {
-    matrix_wait<ATTENTION_STAGES - 2>();
-    warpgroup_publish();
-    __syncthreads();
-}
-
-__device__ static inline int attention_next_stage(int at) {
-    return at + 1 < ATTENTION_STAGES ? at + 1 : 0;
-}
-
-__device__ static inline int attention_last_stage(int at) {
-    return at > 0 ? at - 1 : ATTENTION_STAGES - 1;
-}
+/* ---------------------------------------------------------------- a block */
 
 template <class SHARED> __device__ SHARED *attention_aligned(char *shared) {
     uint32_t address = (uint32_t)__cvta_generic_to_shared(shared);

@@ -53,6 +53,27 @@ template <int DIM> struct stage_reader {
         query += ATTENTION_TILE / call.group;
         number += rows.step / DIM;
     }
+
+    /* Starts copying the rows from `first` on into all stages but the last. */
+    __device__ void copy_first(struct query_stage<DIM> *stages, const struct attention_call &call,
+                               const struct attention_head &head, const struct attention_rounded &from, int first,
+                               int count) {
+#pragma unroll
+        for (int i = 0; i < ATTENTION_STAGES - 1; i++) {
+            copy(&stages[i], call, head, from, first + i * ATTENTION_TILE, count);
+            matrix_commit();
+        }
+    }
+
+    /* While the rows from `first` on are used in stage `used`: starts copying into the stage that was used before,
+     * unless that would be rows from `end` on. */
+    __device__ void copy_ahead(struct query_stage<DIM> *stages, int used, const struct attention_call &call,
+                               const struct attention_head &head, const struct attention_rounded &from, int first,
+                               int end, int count) {
+        int ahead = first + (ATTENTION_STAGES - 1) * ATTENTION_TILE;
+        if (ahead < end) copy(&stages[attention_last_stage(used)], call, head, from, ahead, count);
+        matrix_commit();
+    }
 };
 
 template <int DIM, int GROUPS> struct key_shared {
@@ -115,19 +136,13 @@ __global__ static void __launch_bounds__(GROUPS *WARPGROUP, 1)
 #pragma unroll
     for (int i = 0; i < GROUPS; i++, keys.next())
         if (attention_copies()) keys.copy(&own->keys[i], call, head, key + i * ATTENTION_TILE, end);
-#pragma unroll
-    for (int i = 0; i < ATTENTION_STAGES - 1; i++) {
-        reader.copy(&own->stages[i], call, head, from, first + i * ATTENTION_TILE, count);
-        matrix_commit();
-    }
+    reader.copy_first(own->stages, call, head, from, first, count);
     for (int at = 0; first < rows.end; first += ATTENTION_TILE, at = attention_next_stage(at)) {
         struct query_stage<DIM> &stage = own->stages[at];
         float s[32], dp[32];
         uint32_t weights[4][4], gradients[4][4];
         attention_wait_for_stage();
-        int ahead = first + (ATTENTION_STAGES - 1) * ATTENTION_TILE;
-        if (ahead < rows.end) reader.copy(&own->stages[attention_last_stage(at)], call, head, from, ahead, count);
-        matrix_commit();
+        reader.copy_ahead(own->stages, at, call, head, from, first, rows.end, count);
         warpgroup_begin();
         warpgroup_rows_by_rows<DIM>(s, own->keys[group].k, stage.q);
         warpgroup_commit();
@@ -151,11 +166,8 @@ __global__ static void __launch_bounds__(GROUPS *WARPGROUP, 1)
         warpgroup_add_rows<DIM>(dk, gradients, stage.q);
         warpgroup_commit();
         warpgroup_wait<0>();
-#pragma unroll
-        for (int p = 0; p < DIM / 64; p++) {
-            warpgroup_hold(dv[p]);
-            warpgroup_hold(dk[p]);
-        }
+        warpgroup_hold(dv);
+        warpgroup_hold(dk);
     }
     matrix_wait<0>();
     auto element = [&](int u) { return ((int64_t)(head.s.kv_row + u) * call.a.kv_heads + head.kv_head) * DIM; };
@@ -172,18 +184,38 @@ template <int DIM> struct query_shared {
     struct attention_key_stage<DIM> stages[ATTENTION_STAGES];
 };
 
-/* s [64 queries, 64 keys] becomes weights; zeros where a query does not see a key. lse[r], sees[r]: of the lane's two
- * rows. `key` is the lane's first one. */
+/* Numbers of a lane's two rows. */
+struct row_numbers {
+    float lse[2], delta[2];
+    struct attention_range sees[2];
+};
+
+/* `row` is the first of the two. */
+template <int DIM>
+__device__ struct row_numbers read_numbers(const struct attention_call &call, const struct attention_head &head,
+                                           const struct attention_rounded &from, int row, int count) {
+    struct row_numbers numbers;
+    for (int r = 0; r < 2; r++) {
+        numbers.lse[r] = numbers.delta[r] = 0;
+        numbers.sees[r] = attention_row_visible(call, head.s, row + 8 * r, count);
+        if (row + 8 * r >= count) continue;
+        int64_t at = attention_query(call, head, row + 8 * r) / DIM;
+        numbers.lse[r] = from.lse[at];
+        numbers.delta[r] = from.delta[at];
+    }
+    return numbers;
+}
+
+/* s [64 queries, 64 keys] becomes weights; zeros where a query does not see a key. `key` is the lane's first one. */
 template <bool ALL>
-__device__ void weigh_queries(float (&s)[32], const float lse[2], const struct attention_range sees[2], float scale,
-                              int key) {
+__device__ void weigh_queries(float (&s)[32], const struct row_numbers &numbers, float scale, int key) {
 #pragma unroll
     for (int n = 0; n < ATTENTION_TILE / 8; n++)
 #pragma unroll
         for (int i = 0; i < 4; i++) {
             int u = key + 8 * n + i % 2;
-            float weight = attention_exp2(s[4 * n + i] * scale - lse[i / 2]);
-            s[4 * n + i] = ALL || (u >= sees[i / 2].begin && u < sees[i / 2].end) ? weight : 0;
+            float weight = attention_exp2(s[4 * n + i] * scale - numbers.lse[i / 2]);
+            s[4 * n + i] = ALL || (u >= numbers.sees[i / 2].begin && u < numbers.sees[i / 2].end) ? weight : 0;
         }
 }
 
@@ -198,8 +230,7 @@ __global__ static void __launch_bounds__(QUERY_GROUPS *WARPGROUP, DIM <= 64 ? 2 
     int first = (query_tiles - 1 - task / call.a.kv_heads / sequences) * (QUERY_GROUPS * ATTENTION_TILE);
     if (first >= count) return;
 
-    float dq[DIM / 64][32] = {}, lse[2] = {}, delta[2] = {}, scale = call.a.scale * ATTENTION_LOG2_E;
-    struct attention_range sees[2];
+    float dq[DIM / 64][32] = {}, scale = call.a.scale * ATTENTION_LOG2_E;
     int key = attention_row_visible(call, head.s, first, count).begin;
     int last = attention_row_visible(call, head.s, min(first + QUERY_GROUPS * ATTENTION_TILE, count) - 1, count).end;
     int mine = first + group * ATTENTION_TILE, row = mine + attention_lane_row();
@@ -214,27 +245,15 @@ __global__ static void __launch_bounds__(QUERY_GROUPS *WARPGROUP, DIM <= 64 ? 2 
         rows.copy(&own->dout[i], from.dout, first + i * ATTENTION_TILE, count);
         rows.next(call, head, first + (i + 1) * ATTENTION_TILE);
     }
-#pragma unroll
-    for (int i = 0; i < ATTENTION_STAGES - 1; i++, keys.next()) {
-        keys.copy(&own->stages[i], call, head, key + i * ATTENTION_TILE, last);
-        matrix_commit();
-    }
-    for (int r = 0; r < 2; r++) {
-        sees[r] = attention_row_visible(call, head.s, row + 8 * r, count);
-        if (row + 8 * r >= count) continue;
-        int64_t at = attention_query(call, head, row + 8 * r) / DIM;
-        lse[r] = from.lse[at];
-        delta[r] = from.delta[at];
-    }
+    keys.copy_first(own->stages, call, head, key, last);
+    struct row_numbers numbers = read_numbers<DIM>(call, head, from, row, count);
     for (int at = 0; key < last; key += ATTENTION_TILE, at = attention_next_stage(at)) {
         struct attention_key_stage<DIM> &stage = own->stages[at];
         float s[32], dp[32];
         uint32_t gradients[4][4];
         attention_wait_for_stage();
-        int ahead = key + (ATTENTION_STAGES - 1) * ATTENTION_TILE, u = key + 2 * ((int)threadIdx.x % 4);
-        if (ahead < last) keys.copy(&own->stages[attention_last_stage(at)], call, head, ahead, last);
-        keys.next();
-        matrix_commit();
+        int u = key + 2 * ((int)threadIdx.x % 4);
+        keys.copy_ahead(own->stages, at, call, head, key, last);
         warpgroup_begin();
         warpgroup_rows_by_rows<DIM>(s, own->q[group], stage.k);
         warpgroup_commit();
@@ -243,20 +262,19 @@ __global__ static void __launch_bounds__(QUERY_GROUPS *WARPGROUP, DIM <= 64 ? 2 
         warpgroup_wait<1>();
         warpgroup_hold(s);
         if (key >= all.begin && key + ATTENTION_TILE <= all.end)
-            weigh_queries<true>(s, lse, sees, scale, u);
+            weigh_queries<true>(s, numbers, scale, u);
         else
-            weigh_queries<false>(s, lse, sees, scale, u);
+            weigh_queries<false>(s, numbers, scale, u);
         warpgroup_wait<0>();
         warpgroup_hold(dp);
 #pragma unroll
-        for (int i = 0; i < 32; i++) dp[i] = s[i] * (dp[i] - delta[i / 2 % 2]);
+        for (int i = 0; i < 32; i++) dp[i] = s[i] * (dp[i] - numbers.delta[i / 2 % 2]);
         warpgroup_pack(gradients, dp);
         warpgroup_begin();
         warpgroup_add_rows<DIM>(dq, gradients, stage.k);
         warpgroup_commit();
         warpgroup_wait<0>();
-#pragma unroll
-        for (int p = 0; p < DIM / 64; p++) warpgroup_hold(dq[p]);
+        warpgroup_hold(dq);
     }
     matrix_wait<0>();
     auto element = [&](int i) { return attention_query(call, head, i); };

@@ -105,6 +105,11 @@ __device__ static inline void warpgroup_hold(float (&c)[32]) {
     asm volatile("" : WARPGROUP_SIXTEEN(c, 0), WARPGROUP_SIXTEEN(c, 16) : : "memory");
 }
 
+template <int COUNT> __device__ void warpgroup_hold(float (&c)[COUNT][32]) {
+#pragma unroll
+    for (int i = 0; i < COUNT; i++) warpgroup_hold(c[i]);
+}
+
 /* The same along a whole tile's depth. */
 __device__ static inline void warpgroup_multiply_tiles(float (&c)[32], const void *left, const void *right) {
     uint64_t a = warpgroup_tile(left), b = warpgroup_tile(right);
