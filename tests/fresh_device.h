@@ -15,6 +15,7 @@
 #ifndef TESTS_FRESH_DEVICE_H
 #define TESTS_FRESH_DEVICE_H
 
+#include "base/clock.h"
 #include "device/device.h"
 #include "device/half.h"
 #include "graph/pool.h"
@@ -24,6 +25,7 @@
 #include <string.h>
 
 enum { FRESH_POISON = 0xff, FRESH_FIELDS = 3, FRESH_MOST = 16 << 20 /* bytes of an allocation, for speed */ };
+static const double FRESH_SECONDS = 2; /* between two readings of the clock */
 
 /* ---------------------------------------------------------------- gradients of each op */
 
@@ -98,6 +100,7 @@ static struct fresh_device {
     fresh_copy *copies; /* [copy_count] */
     int copy_count;
     int64_t marks;
+    double clock;             /* the last clock_out() */
     device_program *recorded; /* work that is being recorded; NULL: none */
     /* So far: fresh gradients, fresh ones of bf16, rounded copies of gradients, replayed recordings. */
     int64_t written, narrow, rounded, replays;
@@ -338,17 +341,30 @@ static inline int fresh_copy_in(device *d, void *to, const void *host, size_t by
     return fresh.memory.copy_in(d, to, host, bytes);
 }
 
+/* The host gets the result after the next mark, and cannot read it before. */
+static inline void fresh_send(void *host, const void *result, size_t bytes) {
+    fresh.copies = realloc(fresh.copies, (size_t)(fresh.copy_count + 1) * sizeof *fresh.copies);
+    void *values = malloc(bytes);
+    if (!fresh.copies || !values) abort();
+    memcpy(values, result, bytes);
+    memset(host, FRESH_POISON, bytes);
+    fresh.copies[fresh.copy_count++] = (fresh_copy){host, values, bytes, fresh.marks};
+}
+
 static inline int fresh_copy_out(device *d, void *host, const void *from, size_t bytes) {
     (void)d;
     TRY(fresh_refuse("a copy to the host"));
     TRY(fresh_own(from, bytes));
-    if (!bytes) return LCKV_OK;
-    fresh.copies = realloc(fresh.copies, (size_t)(fresh.copy_count + 1) * sizeof *fresh.copies);
-    void *values = malloc(bytes);
-    if (!fresh.copies || !values) abort();
-    memcpy(values, from, bytes);
-    memset(host, FRESH_POISON, bytes);
-    fresh.copies[fresh.copy_count++] = (fresh_copy){host, values, bytes, fresh.marks};
+    if (bytes) fresh_send(host, from, bytes);
+    return LCKV_OK;
+}
+
+/* The time on the device: it reads the clock every FRESH_SECONDS, however long that took on the CPU. */
+static inline int fresh_clock_out(device *d, double *host) {
+    (void)d;
+    TRY(fresh_refuse("reading the clock"));
+    fresh.clock = fresh.clock > 0 ? fresh.clock + FRESH_SECONDS : clock_seconds();
+    fresh_send(host, &fresh.clock, sizeof fresh.clock);
     return LCKV_OK;
 }
 
@@ -460,6 +476,7 @@ static inline void fresh_begin_device(device *d) {
     d->memory.zero = fresh_zero;
     d->memory.copy_in = fresh_copy_in;
     d->memory.copy_out = fresh_copy_out;
+    d->memory.clock_out = fresh_clock_out;
     d->memory.wait = fresh_wait;
     d->memory.mark = fresh_mark;
     d->memory.reach = fresh_reach;

@@ -1,6 +1,7 @@
 /* Behaviour that is specific to GPUs: names, errors of opening, memory, and sizes that the other tests do not reach
  * (several blocks of logits, a long past, products in tensor cores). Results do not depend on the order of thread
  * blocks. The tests of the ops themselves also run on a GPU (check_everywhere()). */
+#include "base/clock.h"
 #include "device_check.h"
 
 /* ---------------------------------------------------------------- opening */
@@ -103,6 +104,26 @@ static void test_results(void **state) {
             if (out[(size_t)n * SIZE + i] != pattern_byte(i, n)) fail_msg("byte %zu of result %u is another", i, n);
     d->memory.release(d, memory);
     free(in), free(out);
+    device_close(d);
+}
+
+/* Readings of the clock are in order with the work, which no GPU does at more than MOST bytes/s. */
+static void test_clock(void **state) {
+    (void)state;
+    enum { COUNT = 16, SIZE = 1 << 30 };
+    static const double MOST = 16e12;
+    device *d = open_gpu();
+    void *memory;
+    double begin, end, before = clock_seconds();
+    assert_int_equal(d->memory.alloc(d, SIZE, &memory), LCKV_OK);
+    assert_int_equal(d->memory.clock_out(d, &begin), LCKV_OK);
+    for (int i = 0; i < COUNT; i++) assert_int_equal(d->memory.zero(d, memory, SIZE), LCKV_OK);
+    assert_int_equal(d->memory.clock_out(d, &end), LCKV_OK);
+    assert_int_equal(d->memory.wait(d), LCKV_OK);
+    double after = clock_seconds();
+    assert_true(before <= begin && end <= after);
+    if (end - begin < COUNT * (double)SIZE / MOST) fail_msg("%g s for %d times %d bytes", end - begin, COUNT, SIZE);
+    d->memory.release(d, memory);
     device_close(d);
 }
 
@@ -310,9 +331,9 @@ static void test_ops(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_names),  cmocka_unit_test(test_absent),  cmocka_unit_test(test_opened),
-        cmocka_unit_test(test_copies), cmocka_unit_test(test_results), cmocka_unit_test(test_out_of_memory),
-        cmocka_unit_test(test_ops),
+        cmocka_unit_test(test_names),         cmocka_unit_test(test_absent),  cmocka_unit_test(test_opened),
+        cmocka_unit_test(test_copies),        cmocka_unit_test(test_results), cmocka_unit_test(test_clock),
+        cmocka_unit_test(test_out_of_memory), cmocka_unit_test(test_ops),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -121,7 +121,23 @@ static void runs_resume_bit_for_bit(void **state) {
     }
 }
 
+/* The next step is launched, which may take as long as a step, before a step is reported. */
+static void the_speed_is_that_of_the_device(void **state) {
+    run gpu;
+    begin(&gpu, state, &MANNERS[0], "speed");
+    gpu.options.eval_strategy = gpu.options.save_strategy = LCKV_INTERVAL_NO;
+    gpu.options.logging_steps = 1;
+    gpu.options.max_steps = 4; /* before the end of the epoch, whose last step is smaller */
+    fresh_want(true);
+    OK(run_go(&gpu));
+    double tokens = (double)gpu.result.tokens / (double)gpu.result.steps;
+    assert_int_equal(gpu.story.count, gpu.options.max_steps);
+    for (int i = 1; i < gpu.story.count; i++) /* the first step begins on the clock of the CPU */
+        assert_float_equal(gpu.story.steps[i].tokens_per_second, tokens / FRESH_SECONDS, 1e-6 * tokens);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {IN_FOLDER(runs_are_those_of_a_cpu), IN_FOLDER(runs_resume_bit_for_bit)};
+    const struct CMUnitTest tests[] = {IN_FOLDER(runs_are_those_of_a_cpu), IN_FOLDER(runs_resume_bit_for_bit),
+                                       IN_FOLDER(the_speed_is_that_of_the_device)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

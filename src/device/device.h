@@ -483,6 +483,8 @@ struct device_memory {
     void (*release)(device *d, void *memory);
     int (*copy_in)(device *d, void *to, const void *host, size_t bytes);
     int (*copy_out)(device *d, void *host, const void *from, size_t bytes);
+    int (*clock_out)(device *d, double *host); /* clock_seconds() at the moment at which all work so far is done;
+                                                * arrives as the result of a copy_out() */
     int (*zero)(device *d, void *memory, size_t bytes);
     int (*wait)(device *d);                /* until all work is done; returns errors of that work */
     int (*mark)(device *d, int64_t *mark); /* a point after all work so far */

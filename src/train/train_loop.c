@@ -85,7 +85,7 @@ static int64_t tokens_of_step(const lckv_trainer *t, int64_t step) {
 }
 
 static lckv_train_progress progress_of_step(const lckv_trainer *t, const step_result *r, double learning_rate) {
-    double now = clock_seconds(), seconds = now - t->begin_seconds, since_log = now - t->window_begin;
+    double seconds = r->ended - t->begin_seconds, since_log = r->ended - t->window_begin;
     const training_state *s = &t->state;
     return (lckv_train_progress){
         .phase = LCKV_TRAIN_STEPPING,
@@ -123,7 +123,7 @@ static int report_step(lckv_trainer *t, const step_result *r) {
     lckv_train_progress p = progress_of_step(t, r, learning_rate);
     if (p.logged) {
         t->state.window = (log_window){0};
-        t->window_begin = clock_seconds();
+        t->window_begin = r->ended;
         t->window_first = t->state.step;
         t->window_waited = 0;
     }

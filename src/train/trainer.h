@@ -75,7 +75,7 @@ struct lckv_trainer {
     bool run_ahead;                     /* launch a step before the previous one is complete: on asynchronous devices */
     int64_t saved_at;                   /* step of the newest checkpoint of this run; 0: none, -1: write it again */
     lckv_evaluation evaluation;         /* of step state.evaluated_at, if this process made it */
-    double begin_seconds, window_begin; /* clock_seconds() at the first step, and after the last logged one */
+    double begin_seconds, window_begin; /* clock_seconds() at the first step, and at the end of the last logged one */
     int64_t window_first;               /* step of the last logged one */
     double waited, window_waited;       /* communication_wait (step/step.h) of all steps, and since the logged one */
 };

@@ -1,6 +1,7 @@
 /* The counting device's memory. Addresses come from a counter, so that no two blocks ever share one. The list of
  * blocks, which release() searches, is therefore sorted. */
 #include "device/count/count.h"
+#include "base/clock.h"
 #include "device/open.h"
 
 #include <stdio.h>
@@ -82,6 +83,12 @@ static int count_copy_out(device *d, void *host, const void *from, size_t bytes)
     return LCKV_OK;
 }
 
+static int count_clock_out(device *d, double *host) {
+    (void)d;
+    *host = clock_seconds();
+    return LCKV_OK;
+}
+
 static int count_zero(device *d, void *memory, size_t bytes) {
     (void)d, (void)memory, (void)bytes;
     return LCKV_OK;
@@ -129,6 +136,7 @@ int count_open(device *d) {
                                        .release = count_release,
                                        .copy_in = count_copy_in,
                                        .copy_out = count_copy_out,
+                                       .clock_out = count_clock_out,
                                        .zero = count_zero,
                                        .wait = count_wait,
                                        .mark = count_mark,

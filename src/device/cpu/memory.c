@@ -1,6 +1,7 @@
 /* The CPU's memory: the heap. Every op is complete when its entry returns, so there is nothing to wait for. */
 #include "device/cpu/cpu.h"
 
+#include "base/clock.h"
 #include "base/memory_limit.h"
 #include "device/limit.h"
 
@@ -55,6 +56,12 @@ static int copy(device *d, void *to, const void *from, size_t bytes) {
 static int zero(device *d, void *memory, size_t bytes) {
     (void)d;
     if (bytes > 0) memset(memory, 0, bytes);
+    return LCKV_OK;
+}
+
+static int clock_out(device *d, double *host) {
+    (void)d;
+    *host = clock_seconds();
     return LCKV_OK;
 }
 
@@ -119,6 +126,7 @@ void cpu_memory_fill(struct device_memory *memory) {
     memory->release = release;
     memory->copy_in = copy;
     memory->copy_out = copy;
+    memory->clock_out = clock_out;
     memory->zero = zero;
     memory->wait = wait;
     memory->mark = mark;

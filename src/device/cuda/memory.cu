@@ -5,6 +5,7 @@
 #include "device/cuda/cuda.h"
 
 extern "C" {
+#include "base/clock.h"
 #include "device/limit.h"
 }
 
@@ -221,6 +222,23 @@ static size_t result_place(const struct cuda_state *s, size_t bytes) {
     return left < bytes ? at + left : at;
 }
 
+/* Room for a result in the ring, aligned to COPY_UNIT. Waits for earlier results if it is full. */
+static int make_room(device *d, size_t bytes, size_t *at) {
+    struct cuda_state *s = cuda_state_of(d);
+    *at = result_place(s, bytes);
+    if (*at + bytes - s->result_bytes_taken <= CUDA_RESULT_BYTES && s->results_put - s->results_taken < CUDA_RESULTS)
+        return LCKV_OK;
+    TRY(wait(d));
+    *at = result_place(s, bytes);
+    s->result_bytes_taken = *at;
+    return LCKV_OK;
+}
+
+static void add_result(struct cuda_state *s, void *host, size_t at, size_t bytes) {
+    s->result[s->results_put++ % CUDA_RESULTS] = {host, at, bytes};
+    s->result_bytes_put = (at + bytes + COPY_UNIT - 1) / COPY_UNIT * COPY_UNIT;
+}
+
 /* Results too large for the ring are copied at once, which waits. */
 static int copy_out(device *d, void *host, const void *from, size_t bytes) {
     struct cuda_state *s = cuda_state_of(d);
@@ -230,17 +248,27 @@ static int copy_out(device *d, void *host, const void *from, size_t bytes) {
         CUDA_TRY(d, cudaMemcpyAsync(host, from, bytes, cudaMemcpyDeviceToHost, s->stream));
         return LCKV_OK;
     }
-    size_t room = (bytes + COPY_UNIT - 1) / COPY_UNIT * COPY_UNIT,
-           at = result_place(s, room); /* keeps results aligned */
-    if (at + room - s->result_bytes_taken > CUDA_RESULT_BYTES || s->results_put - s->results_taken == CUDA_RESULTS) {
-        TRY(wait(d));
-        at = result_place(s, room);
-        s->result_bytes_taken = at;
-    }
+    size_t at;
+    TRY(make_room(d, bytes, &at));
     s->chain = false;
     TRY(copy_pinned(d, s->result_memory + at % CUDA_RESULT_BYTES, from, bytes, cudaMemcpyDeviceToHost));
-    s->result[s->results_put++ % CUDA_RESULTS] = {host, at, bytes};
-    s->result_bytes_put = at + room;
+    add_result(s, host, at, bytes);
+    return LCKV_OK;
+}
+
+static void CUDART_CB write_clock(void *to) {
+    *(double *)to = clock_seconds();
+}
+
+static int clock_out(device *d, double *host) {
+    struct cuda_state *s = cuda_state_of(d);
+    size_t at;
+    TRY(enter(d));
+    TRY(cuda_outside_capture(d, "reading the clock"));
+    TRY(make_room(d, sizeof *host, &at));
+    s->chain = false;
+    CUDA_TRY(d, cudaLaunchHostFunc(s->stream, write_clock, s->result_memory + at % CUDA_RESULT_BYTES));
+    add_result(s, host, at, sizeof *host);
     return LCKV_OK;
 }
 
@@ -265,6 +293,7 @@ int cuda_memory_open(device *d) {
     d->memory.release = release;
     d->memory.copy_in = copy_in;
     d->memory.copy_out = copy_out;
+    d->memory.clock_out = clock_out;
     d->memory.zero = zero;
     d->memory.wait = wait;
     d->memory.mark = mark;

@@ -398,6 +398,7 @@ static int send_results(stepper *s) {
     if (s->model->loop_start)
         TRY(d->memory.copy_out(d, p->start, s->start_loss.sums.data, view_bytes(s->start_loss.sums)));
     TRY(d->memory.copy_out(d, &p->state, s->optimizer->state.data, sizeof p->state));
+    TRY(d->memory.clock_out(d, &p->ended));
     return d->memory.mark(d, &p->mark);
 }
 
@@ -445,7 +446,8 @@ int stepper_end(stepper *s, step_result *out) {
                          .finite = p->state.finite,
                          .loop_residual = p->residual[1] > 0 ? sqrt(p->residual[0] / p->residual[1]) : NAN,
                          .loop_start_error = start_error(s, p->start),
-                         .communication_wait = collectives_waited(s->optimizer->collectives, slot)};
+                         .communication_wait = collectives_waited(s->optimizer->collectives, slot),
+                         .ended = p->ended};
     s->ended++;
     return LCKV_OK;
 }

@@ -26,6 +26,7 @@ typedef struct step_result {
     double loop_start_error; /* with a learned start: its squared error over the squares of keys and values, mean over
                               * both and over slots, of this rank's share; NAN without */
     double communication_wait; /* seconds in which the computation waited for other ranks, see collectives_waited() */
+    double ended;              /* clock_seconds() at its end on the device, which may be long before stepper_end() */
 } step_result;
 
 /* The result of an evaluation batch, over all ranks. */
@@ -38,7 +39,7 @@ enum { STEPPER_AHEAD = COLLECTIVES_SLOTS }; /* maximum number of steps that were
 
 /* Results of a step that are copied to the host. */
 typedef struct step_pending {
-    double loss, residual[2];
+    double loss, residual[2], ended;
     double *start; /* [2 * slots, 2] sums of the learned start's loss */
     step_state state;
     int64_t mark;
