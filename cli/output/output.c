@@ -100,12 +100,35 @@ bool take_interrupt(void) {
     return true;
 }
 
+enum { USUAL_SENTENCE_BYTES = 4096 };
+
+/* Writes the sentence and the end of its line to text[bytes]. Returns its length; 0 if it does not fit. */
+static size_t compose(char *text, size_t bytes, const char *command, const char *format, va_list arguments) {
+    int prefix = command ? snprintf(text, bytes, "lckv %s: ", command) : 0;
+    if (prefix < 0 || (size_t)prefix >= bytes) return 0;
+    int rest = vsnprintf(text + prefix, bytes - (size_t)prefix, format, arguments);
+    size_t length = (size_t)prefix + (size_t)rest;
+    if (rest < 0 || length >= bytes) return 0;
+    text[length] = '\n';
+    return length + 1;
+}
+
+/* In one write, unless it is long: the processes of a run share stderr, and must not write into each other's lines. */
 static void print_sentence(const char *command, const char *format, va_list arguments) {
+    char text[USUAL_SENTENCE_BYTES];
+    va_list again;
     if (muted) return;
     progress_end();
-    if (command) fprintf(stderr, "lckv %s: ", command);
-    vfprintf(stderr, format, arguments);
-    fputc('\n', stderr);
+    va_copy(again, arguments);
+    size_t length = compose(text, sizeof text, command, format, arguments);
+    if (length) {
+        fwrite(text, 1, length, stderr);
+    } else {
+        if (command) fprintf(stderr, "lckv %s: ", command);
+        vfprintf(stderr, format, again);
+        fputc('\n', stderr);
+    }
+    va_end(again);
 }
 
 int usage_error(const char *command, const char *format, ...) {
