@@ -3,41 +3,7 @@
  * with the argument --num_processes by lckv itself, which also runs the slower tests. */
 #include "base/rng.h"
 
-#include "ranks_fixture.h"
-
-#include <stdarg.h>
-
-enum { FLAG_BYTES = 512 };
-
-/* Starts a run with flags in one string. */
-static pid_t start(const folder *f, int processes, const char *output, const char *flags, char text[FLAG_BYTES]) {
-    const char *words[MAX_WORDS / 2];
-    int count = 0;
-    snprintf(text, FLAG_BYTES, "%s", flags);
-    for (char *at = strtok(text, " "); at; at = strtok(NULL, " ")) words[count++] = at;
-    words[count] = NULL;
-    return train(f, processes, output, NULL, words);
-}
-
-static void run(const folder *f, int processes, const char *output, const char *format, ...) {
-    char flags[FLAG_BYTES], text[FLAG_BYTES];
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(flags, sizeof flags, format, arguments);
-    va_end(arguments);
-    finish_well(f, start(f, processes, output, flags, text));
-}
-
-static void same_file(const folder *f, const char *one, const char *other, const char *name, const char *what) {
-    char a[2 * PATH_BYTES], b[2 * PATH_BYTES];
-    size_t x, y;
-    snprintf(a, sizeof a, "%s/%s", in(f, one), name);
-    snprintf(b, sizeof b, "%s/%s", in(f, other), name);
-    char *left = get(a, &x), *right = get(b, &y);
-    if (x != y || memcmp(left, right, x)) fail_msg("%s: %s of %s and %s differ", what, name, one, other);
-    free(left);
-    free(right);
-}
+#include "ranks_runs.h"
 
 /* ---------------------------------------------------------------- the same numbers */
 
@@ -157,10 +123,76 @@ static void checkpoints_go_from_any_number_to_any_other(void **state) {
             fail_msg("step %d: loss %.9g, of one process %.9g", s + 1, parts[s], whole[s]);
 }
 
-static void same_checkpoint(const folder *f, const char *one, const char *other, const char *what) {
-    static const char *const FILES[] = {"model.safetensors", "optimizer.safetensors", "training_state.json",
-                                        "checksums.json"};
-    for (size_t i = 0; i < sizeof FILES / sizeof *FILES; i++) same_file(f, one, other, FILES[i], what);
+/* The largest difference of an element in a file of two checkpoints, over the largest element of its tensor. */
+static double difference(const folder *f, const char *one, const char *other, const char *name) {
+    char path[2 * PATH_BYTES];
+    safetensors_file files[2];
+    double most = 0;
+    for (int i = 0; i < 2; i++) {
+        snprintf(path, sizeof path, "%s/%s", in(f, i ? other : one), name);
+        OK(safetensors_open(path, &files[i]));
+    }
+    assert_int_equal(files[0].count, files[1].count);
+    for (int i = 0; i < files[0].count; i++) {
+        const safetensors_entry *a = &files[0].entries[i], *b = &files[1].entries[i];
+        double largest = 0, apart = 0;
+        assert_string_equal(a->name, b->name);
+        for (int64_t k = 0; k < a->elements; k++) {
+            float x, y;
+            memcpy(&x, a->data + 4 * k, sizeof x);
+            memcpy(&y, b->data + 4 * k, sizeof y);
+            largest = fmax(largest, fabs((double)x));
+            apart = fmax(apart, fabs((double)x - (double)y));
+        }
+        if (apart > most * largest) most = apart / largest;
+    }
+    for (int i = 0; i < 2; i++) safetensors_close(&files[i]);
+    return most;
+}
+
+/* Eight processes write a checkpoint after 2 of 4 steps; 4 and 1 resume from it, with as many blocks per step. A
+ * gradient is a sum over 128 tokens (8 blocks of 16), whose order has changed: it differs by at most 128 roundings of
+ * 2^-24, relative to the sum of absolute values, and by 3e-7 of the largest element here. Weights and moments that
+ * follow from it are compared to BOUND; the two steps change them by more than a thousand times that. Losses: as
+ * above. */
+static void eight_processes_continue_as_four_and_as_one(void **state) {
+    enum { STEPS = 4, SAVED = 2 };
+    static const struct {
+        const char *form, *resumed;
+    } FORMS[] = {
+        {"--zero 1", "--zero 1"},
+        {"--zero 3", "--zero 3"},
+        {"--zero 3", "--zero 1"},
+        {"--zero 1 --loop_form exact", "--zero 3 --loop_form exact"},
+        {"--zero 3 --loop_form exact", "--zero 3 --loop_form exact"},
+    };
+    static const char *const FILES[] = {"model.safetensors", "optimizer.safetensors"};
+    static const char FLAGS[] = "--learning_rate 1e-3 --save_steps 2 --max_steps 4 --per_device_train_batch_size 1 "
+                                "--config_overrides initializer_range=0.02";
+    const double BOUND = 128.0 / (1 << 24);
+    double whole[STEPS], rest[STEPS - SAVED];
+    const folder *f = *state;
+    if (!by_lckv) SKIP("once is enough");
+    for (size_t i = 0; i < sizeof FORMS / sizeof *FORMS; i++) {
+        run(f, 8, "whole", "%s %s", FLAGS, FORMS[i].form);
+        assert_int_equal(read_losses(f, "whole", whole, STEPS), STEPS);
+        for (int file = 0; file < 2; file++)
+            assert_true(difference(f, "whole/checkpoint-2", "whole/checkpoint-4", FILES[file]) > 1000 * BOUND);
+        for (int processes = 4; processes >= 1; processes -= 3) {
+            run(f, processes, "out", "%s %s --gradient_accumulation_steps %d --resume_from_checkpoint %s", FLAGS,
+                FORMS[i].resumed, 8 / processes, in(f, "whole/checkpoint-2"));
+            contains(f, "checkpoint-2' was written with processes 8 (now", 1);
+            assert_int_equal(read_losses(f, "out", rest, STEPS - SAVED), STEPS - SAVED);
+            for (int s = 0; s < STEPS - SAVED; s++)
+                if (!(fabs(rest[s] - whole[SAVED + s]) <= 1e-6 * whole[SAVED + s]))
+                    fail_msg("%s, now %d: loss %.9g, of eight %.9g", FORMS[i].form, processes, rest[s],
+                             whole[SAVED + s]);
+            for (int file = 0; file < 2; file++) {
+                double apart = difference(f, "whole/checkpoint-4", "out/checkpoint-4", FILES[file]);
+                if (apart > BOUND) fail_msg("%s, now %d: %s: %g", FORMS[i].form, processes, FILES[file], apart);
+            }
+        }
+    }
 }
 
 /* Also from masters in f32 and from weights in bf16. */
@@ -301,6 +333,7 @@ int main(int argc, char **argv) {
         RANKS_TEST(frozen_weights_are_divided_below_an_adapter),
         RANKS_TEST(stage_3_equals_accumulation),
         RANKS_TEST(checkpoints_go_from_any_number_to_any_other),
+        RANKS_TEST(eight_processes_continue_as_four_and_as_one),
         RANKS_TEST(resuming_is_bit_equal),
         RANKS_TEST(checkpoints_survive_kills),
         RANKS_TEST(a_process_that_dies_ends_the_job),
