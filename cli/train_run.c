@@ -71,16 +71,30 @@ static int print_result(const lckv_train_summary *s, const lckv_train_result *r,
     return printed ? EXIT_FINE : EXIT_FAILED;
 }
 
+/* Whether the error is that rank 0 is lost or hangs: then it does not print it. */
+static bool first_rank_is_lost(void) {
+    int count;
+    char next;
+    return sscanf(lckv_last_error(), "process 0 of %d%c", &count, &next) == 2 && next == ' ';
+}
+
+/* Rank 0 prints the error that all ranks get; rank 1 does if rank 0 cannot. */
+static int train_error(const struct train_flags *o, int status) {
+    if (lckv_processes_rank(o->train.processes) == 1 && first_rank_is_lost())
+        fprintf(stderr, "lckv %s: %s\n", o->command, lckv_last_error());
+    return library_error(o->command, status);
+}
+
 static int run(lckv_trainer *trainer, const struct train_flags *o) {
     lckv_train_result result;
     lckv_train_summary summary = lckv_trainer_summary(trainer);
     show_summary(&summary, o->train.tuning != NULL);
     train_progress_begin(o->train.user, trainer, lckv_processes_rank(o->train.processes) == 0);
     int status = lckv_trainer_run(trainer, &result);
-    if (status < 0 && status != LCKV_ERROR_INTERRUPTED) return library_error(o->command, status);
+    if (status < 0 && status != LCKV_ERROR_INTERRUPTED) return train_error(o, status);
     show_result(&result, status >= 0, o->train.output_dir);
     int code = o->json ? print_result(&summary, &result, o->train.output_dir) : EXIT_FINE;
-    return status < 0 ? library_error(o->command, status) : code;
+    return status < 0 ? train_error(o, status) : code;
 }
 
 /* Other values of --report_to in transformers. Both programs skip those that are not available. */
@@ -150,7 +164,7 @@ static int train(struct train_flags *o) {
     progress(-1, "loading data and model");
     int status = lckv_trainer_create(&o->train, &trainer);
     progress_end();
-    if (status < 0) return library_error(o->command, status);
+    if (status < 0) return train_error(o, status);
     code = run(trainer, o);
     lckv_trainer_free(trainer);
     return code;
@@ -162,8 +176,8 @@ static int check_count(const struct train_flags *o, int count) {
                        (long long)o->num_processes, count);
 }
 
-/* Joins the processes that a launcher started; only rank 0 prints. Rank 0 must finish printing before the processes
- * close, because launchers kill all processes when one fails. */
+/* Joins the processes that a launcher started. Rank 0 prints, and must finish before the processes close, because
+ * launchers kill all processes when one fails. */
 static int train_as_rank(struct train_flags *o) {
     int status = lckv_processes_open(o->ddp_timeout, &o->train.processes);
     if (status < 0) return library_error(o->command, status);
