@@ -36,7 +36,7 @@ typedef struct loop_start_net {
 typedef struct loop_start_kl {
     double zeros[LOOP_START_COLUMNS], start[LOOP_START_COLUMNS];
     int count;    /* 0: not measured */
-    bool trained; /* the start was trained beside its model, which has seen loops that begin with it only */
+    bool trained; /* the model has learned from loops that begin with the start only */
 } loop_start_kl;
 
 typedef struct loop_start {
@@ -68,7 +68,8 @@ void loop_start_free(loop_start *s); /* NULL is fine */
 int loop_start_randomize(loop_start *s, uint64_t seed);
 
 /* The smallest number of iterations after which the output is at least as near to the exact form as after `iterations`
- * from zeros; `iterations` if the start has not been measured, or was trained beside its model. */
+ * from zeros; `iterations` if the start has not been measured, or if the model has learned from loops that begin with
+ * it. */
 int loop_start_iterations(const loop_start *s, int iterations);
 
 #endif

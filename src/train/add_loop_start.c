@@ -39,6 +39,11 @@ static int copy_values(loop_start *to, loop_start *from) {
     return LCKV_OK;
 }
 
+/* Whether the model's loss has iterations that begin with the start. Exact training has none by itself. */
+static bool model_sees_start(const lckv_train_options *o) {
+    return o->loop_form != LCKV_LOOP_EXACT || o->loop_plan_share > 0 || o->loop_iteration_weight > 0;
+}
+
 int trainer_add_loop_start(lckv_trainer *t, const lckv_train_options *o) {
     model *m = t->model;
     const char *folder = folder_of_old(t, o);
@@ -50,7 +55,7 @@ int trainer_add_loop_start(lckv_trainer *t, const lckv_train_options *o) {
     int status = loop_start_attach(m->params, m->config, width, &m->loop_start);
     if (status >= 0) status = old ? copy_values(m->loop_start, old) : loop_start_randomize(m->loop_start, t->seed);
     loop_start_free(old);
-    if (status >= 0) m->loop_start->kl.trained = true;
+    if (status >= 0) m->loop_start->kl.trained = model_sees_start(o);
     return status;
 }
 
