@@ -199,18 +199,29 @@ static inline int64_t elements(view v) {
 
 /* ---------------------------------------------------------------- content */
 
+/* A number that looks random for each value of the counter (the steps of SplitMix64). */
+static inline uint64_t random_bits(void) {
+    uint64_t x = (check_state.random++ + 1) * 0x9e3779b97f4a7c15u;
+    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ x >> 27) * 0x94d049bb133111ebu;
+    return x ^ x >> 31;
+}
+
 static inline double random_uniform(void) {
-    return rng_uniform(20241122, 0, check_state.random++);
+    return (double)(random_bits() >> 11) * 0x1p-53;
 }
 
 static inline int64_t random_below(int64_t n) {
     return (int64_t)(random_uniform() * (double)n);
 }
 
+/* One of 65,536 normal numbers. To compute a new one for each element would take longer than the ops and their checks. */
 static inline double random_normal(void) {
-    double pair[2];
-    rng_normal2(20241122, 1, check_state.random++, pair);
-    return pair[0];
+    enum { NORMALS = 1 << 16 };
+    static double normal[NORMALS];
+    if (normal[0] == 0)
+        for (uint64_t i = 0; i < NORMALS / 2; i++) rng_normal2(20241122, 1, i, normal + 2 * i);
+    return normal[random_bits() % NORMALS];
 }
 
 /* Integers of the whole range of a grouped format, -128 and -8 included; a scale per group, of either sign. */
