@@ -98,7 +98,7 @@ static void commands_show_how_far_they_are(void **state) {
 static void work_of_unknown_length_shows_its_time(void **state) {
     const folder *f = *state;
     char *text = on_terminal(f, (const char *const[]){"inspect", "--config_name", SOURCE_DIR "/configs/lckv-30b.json",
-                                                      "--num_sequences", "8000", "--length", "2000", NULL});
+                                                      "--num_sequences", "3000", "--length", "2000", NULL});
     char *shown = strstr(text, "computing the memory footprint of serving  0:0");
     if (!shown) fail_msg("no time is shown: %s", text);
     char *cleared = strrchr(text, '\r');

@@ -167,7 +167,8 @@ static void late_bodies_are_refused(void **state) {
     static const char BUSY[] = "{\"prompt\":\"a\",\"max_tokens\":" MANY_TOKENS ",\"ignore_eos\":true,\"stream\":true}";
     assert_true(http_ask(keeps_busy, "POST", "/v1/completions", "", BUSY, sizeof BUSY - 1));
     assert_int_equal(recv(keeps_busy, &byte, 1, 0), 1);
-    snprintf(head, sizeof head, "POST /tokenize HTTP/1.1\r\nHost: localhost\r\nContent-Length: %zu\r\n\r\n",
+    snprintf(head, sizeof head,
+             "POST /tokenize HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: %zu\r\n\r\n",
              sizeof BODY - 1);
     assert_true(http_send(fd, head, strlen(head)) && http_send(fd, BODY, 5));
     kill(s.process, SIGTERM);
