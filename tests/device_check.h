@@ -215,7 +215,7 @@ static inline int64_t random_below(int64_t n) {
     return (int64_t)(random_uniform() * (double)n);
 }
 
-/* One of 65,536 normal numbers. To compute a new one for each element would take longer than the ops and their checks. */
+/* One of 65,536 normal numbers: to compute one for each element would take longer than the ops and their checks. */
 static inline double random_normal(void) {
     enum { NORMALS = 1 << 16 };
     static double normal[NORMALS];

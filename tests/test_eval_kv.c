@@ -130,8 +130,8 @@ static void assert_forecast(const lckv_config *config, lckv_serving_shape shape,
     assert_pages(config, &shape, &m);
 }
 
-/* Every length in every type, without sink caches and with those of whole and of partial pages. With sanitizers, each type
- * with one of them. */
+/* Every length in every type, without sink caches and with those of whole and of partial pages. With sanitizers, each
+ * type with one of them. */
 static void assert_forecasts(const lckv_config *config, const char *what) {
     static const int64_t SINKS[][2] = {{0, 0}, {48, 4}, {37, 0}, {20, 17}};
     for (size_t i = 0; i < sizeof LENGTHS / sizeof *LENGTHS; i++)

@@ -26,8 +26,8 @@ static double perplexity(lckv_model *m, const int32_t *ids, size_t count, lckv_p
     return result;
 }
 
-/* In windows by the plan and in the exact form, and as a stream. With sanitizers, only two windows: of a fifth of the tokens,
- * the rise of the perplexity deviates sqrt(5) < 3 times as much. */
+/* In windows by the plan and in the exact form, and as a stream. With sanitizers, only two windows: of a fifth of the
+ * tokens, the rise of the perplexity deviates sqrt(5) < 3 times as much. */
 static void check_perplexity(const char *name, const int32_t *ids, size_t count, double allowed, lckv_model *m) {
 #ifdef SANITIZED
     count = count < 600 ? count : 600;
