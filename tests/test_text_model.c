@@ -131,7 +131,7 @@ static void make_model(plain_model *m) {
         if (strlen(whole) > 20 || find_token(m, whole) >= 0) continue;
         m->left[m->count] = left;
         m->right[m->count] = right;
-        snprintf(m->tokens[m->count++], sizeof *m->tokens, "%s", whole);
+        snprintf(m->tokens[m->count++], sizeof *m->tokens, "%.63s", whole);
     }
 }
 
