@@ -49,6 +49,26 @@ static void dropout_is_warned_of(void **state) {
     assert_null(strstr(logged, "attention_dropout"));
 }
 
+/* Numbers of steps become doubles in schedules and intervals. */
+static void numbers_of_steps_have_a_limit(void **state) {
+    run t;
+    lckv_trainer *trainer;
+    run_begin(&t, state);
+    int64_t *const options[] = {&t.options.max_steps, &t.options.logging_steps, &t.options.warmup_steps,
+                                &t.options.num_decay_steps};
+    t.options.lr_scheduler_type = LCKV_SCHEDULE_WARMUP_STABLE_DECAY;
+    for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
+        int64_t usual = *options[i];
+        *options[i] = INT64_MAX;
+        FAILS(lckv_trainer_create(&t.options, &trainer), LCKV_ERROR_ARGUMENT,
+              "to 9007199254740992, found 9223372036854775807");
+        *options[i] = INT64_C(1) << 53;
+        OK(lckv_trainer_create(&t.options, &trainer));
+        lckv_trainer_free(trainer);
+        *options[i] = usual;
+    }
+}
+
 /* ---------------------------------------------------------------- the best checkpoint */
 
 static int zero(void *user, int index, element_range range, void *bytes) {
@@ -99,6 +119,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(blocks_end_where_the_model_does, test_begin, test_end),
         cmocka_unit_test_setup_teardown(dropout_is_warned_of, test_begin, test_end),
+        cmocka_unit_test_setup_teardown(numbers_of_steps_have_a_limit, test_begin, test_end),
         cmocka_unit_test_setup_teardown(a_best_checkpoint_that_is_lost_is_an_error, test_begin, test_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -2,10 +2,14 @@
 #include "train/train_options.h"
 
 #include "base/options.h"
+#include "base/text/utf8.h"
 #include "config/quantization.h"
 
 #include <math.h>
 #include <string.h>
+
+/* Schedules compute with numbers of steps as doubles, which hold all integers up to this one. */
+static const int64_t MAX_STEPS = INT64_C(1) << 53;
 
 void lckv_train_options_init(lckv_train_options *options, size_t struct_size) {
     const lckv_train_options defaults = {
@@ -87,6 +91,9 @@ static int check_sources(const lckv_train_options *o) {
 static int check_peft(const lckv_train_options *o) {
     REQUIRE(!o->use_peft || (o->model_name_or_path && !o->config_name), LCKV_ERROR_ARGUMENT,
             "use_peft adds an adapter to model_name_or_path: expected model_name_or_path and no config_name");
+    REQUIRE(!o->use_peft || utf8_valid(o->model_name_or_path, strlen(o->model_name_or_path)), LCKV_ERROR_ARGUMENT,
+            "model_name_or_path: expected UTF-8, because the adapter's adapter_config.json names it, found '%s'",
+            o->model_name_or_path);
     weight_format format;
     TRY(weight_format_parse(o->weight_dtype, &format));
     REQUIRE(o->use_peft || (format != WEIGHT_INT8 && format != WEIGHT_INT4), LCKV_ERROR_ARGUMENT,
@@ -139,9 +146,9 @@ static int check_sizes(const lckv_train_options *o) {
     TRY(check_int("memory_limit", o->memory_limit, 0, INT64_MAX));
     TRY(check_int("per_device_eval_batch_size", o->per_device_eval_batch_size, 1, INT32_MAX));
     TRY(check_int("gradient_accumulation_steps", o->gradient_accumulation_steps, 1, INT32_MAX));
-    TRY(check_int("max_steps", o->max_steps, -1, INT64_MAX));
+    TRY(check_int("max_steps", o->max_steps, -1, MAX_STEPS));
     if (o->max_steps <= 0) TRY(check_number("num_train_epochs", o->num_train_epochs, 1e-6, 1e9));
-    TRY(check_int("logging_steps", o->logging_steps, 1, INT64_MAX));
+    TRY(check_int("logging_steps", o->logging_steps, 1, MAX_STEPS));
     return check_int("threads", o->threads, 0, 4096);
 }
 
@@ -150,7 +157,7 @@ static int check_decay(const lckv_train_options *o) {
     bool stable = o->lr_scheduler_type == LCKV_SCHEDULE_WARMUP_STABLE_DECAY;
     bool decays = stable || o->lr_scheduler_type == LCKV_SCHEDULE_COSINE_WITH_MIN_LR;
     TRY(check_number("min_lr_rate", o->min_lr_rate, 0, 1));
-    TRY(check_int("num_decay_steps", o->num_decay_steps, 0, INT64_MAX));
+    TRY(check_int("num_decay_steps", o->num_decay_steps, 0, MAX_STEPS));
     REQUIRE(decays || o->min_lr_rate == 0, LCKV_ERROR_ARGUMENT,
             "min_lr_rate needs lr_scheduler_type cosine_with_min_lr or warmup_stable_decay");
     REQUIRE(stable || o->num_decay_steps == 0, LCKV_ERROR_ARGUMENT,
@@ -173,7 +180,7 @@ static int check_optimizer(const lckv_train_options *o) {
                   LCKV_SCHEDULE_WARMUP_STABLE_DECAY));
     TRY(check_decay(o));
     TRY(check_number("learning_rate", o->learning_rate, 0, 1e6));
-    TRY(check_int("warmup_steps", o->warmup_steps, 0, INT64_MAX));
+    TRY(check_int("warmup_steps", o->warmup_steps, 0, MAX_STEPS));
     TRY(check_number("warmup_ratio", o->warmup_ratio, 0, 1));
     TRY(check_number("weight_decay", o->weight_decay, 0, 1e6));
     TRY(check_number("adam_beta1", o->adam_beta1, 0, 1));
@@ -186,7 +193,7 @@ static int check_optimizer(const lckv_train_options *o) {
 
 /* A number of steps, or a fraction of all steps if below 1. */
 static int check_interval(const char *name, double steps, double least) {
-    TRY(check_number(name, steps, least, 0x1p53));
+    TRY(check_number(name, steps, least, (double)MAX_STEPS));
     REQUIRE(steps < 1 || steps == floor(steps), LCKV_ERROR_ARGUMENT,
             "%s: expected an integer number of steps, or a fraction of all steps below 1, found %g", name, steps);
     return LCKV_OK;
