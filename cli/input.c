@@ -82,6 +82,7 @@ char *read_input(const char *path, size_t limit, size_t *bytes, char why[INPUT_R
 }
 
 json_t *parse_json(const char *text, size_t length, size_t flags, json_error_t *error) {
+    if (length >= 3 && !memcmp(text, "\xef\xbb\xbf", 3)) text += 3, length -= 3; /* a byte order mark */
     if (lckv_check_json(text, length) >= 0) return json_loadb(text, length, flags, error);
     if (!error) return NULL;
     *error = (json_error_t){.line = 1};

@@ -22,7 +22,7 @@ char *read_input(const char *path, size_t limit, size_t *bytes, char why[INPUT_R
  * to EXIT_FAILED. */
 ssize_t read_line(const char *command, const char *path, FILE *stream, char **line, size_t *capacity, int *code);
 
-/* jansson's json_loadb(), but nesting deeper than LCKV_JSON_LEVELS is an error. */
+/* jansson's json_loadb(), but nesting deeper than LCKV_JSON_LEVELS is an error, and a byte order mark is skipped. */
 json_t *parse_json(const char *text, size_t length, size_t flags, json_error_t *error);
 
 #endif

@@ -70,6 +70,27 @@ static void json_errors_say_where(void **state) {
     FAILS(parse(deep, &tree), LCKV_ERROR_FORMAT, "nested more than");
 }
 
+static void json_may_follow_a_byte_order_mark(void **state) {
+    (void)state;
+    json_t *tree;
+    OK(parse("\xef\xbb\xbf[1]", &tree));
+    assert_int_equal(json_array_size(tree), 1);
+    json_decref(tree);
+    FAILS(parse("\xef\xbb\xbf", &tree), LCKV_ERROR_FORMAT, "not JSON");
+    FAILS(parse("[\xef\xbb\xbf]", &tree), LCKV_ERROR_FORMAT, "not JSON");
+}
+
+static void json_text_is_always_utf8(void **state) {
+    (void)state;
+    const char *const cases[][2] = {{"", ""}, {"a\xc3\xa4", "a\xc3\xa4"}, {"caf\xe9", "caf\xef\xbf\xbd"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        json_t *text = json_text_or_null(cases[i][0]);
+        assert_string_equal(json_string_value(text), cases[i][1]);
+        json_decref(text);
+    }
+    assert_true(json_is_null(json_text_or_null(NULL)));
+}
+
 static void json_getters(void **state) {
     (void)state;
     json_t *t;
@@ -267,6 +288,8 @@ int main(void) {
         cmocka_unit_test(buffers_grow),
         cmocka_unit_test(buffers_refuse_what_cannot_be),
         cmocka_unit_test(json_errors_say_where),
+        cmocka_unit_test(json_may_follow_a_byte_order_mark),
+        cmocka_unit_test(json_text_is_always_utf8),
         cmocka_unit_test(json_getters),
         cmocka_unit_test(json_writes),
         cmocka_unit_test(the_sentence_is_the_threads),

@@ -141,6 +141,14 @@ static void an_array_has_rows_too(void **state) {
                      &named, "[a](7,8)");
 }
 
+/* Editors on Windows write a byte order mark. */
+static void json_may_start_with_a_byte_order_mark(void **state) {
+    expect_documents(put_text_in(*state, "mark.json", "\xef\xbb\xbf[{\"text\":\"a\"},{\"text\":\"b\"}]"), &USUAL,
+                     "[a][b]");
+    expect_documents(put_text_in(*state, "mark.jsonl", "\xef\xbb\xbf{\"text\":\"a\"}\n{\"text\":\"b\"}\n"), &USUAL,
+                     "[a][b]");
+}
+
 static void bad_arrays_are_named(void **state) {
     const struct {
         const char *text, *message;
@@ -152,7 +160,7 @@ static void bad_arrays_are_named(void **state) {
         {"[{\"text\":\n\"a", "bad.json:1: the file ends within this row"},
         {"[{\"text\":\"a\"}]\n[", "bad.json:2: expected nothing after the array"},
         {"[\n\n{\"text\":}]", "bad.json:3"},
-        {"[{\"text\":5}]", "bad.json:1: 'text': expected a string"},
+        {"[{\"text\":5}]", "bad.json:1: 'text' should be a string, found 5"},
     };
     const document_options named = {.text_column = "body"};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
@@ -265,6 +273,7 @@ int main(void) {
         IN_FOLDER(files_that_are_not_what_their_ending_says_are_named),
         IN_FOLDER(long_lines_are_whole),
         IN_FOLDER(an_array_has_rows_too),
+        IN_FOLDER(json_may_start_with_a_byte_order_mark),
         IN_FOLDER(bad_arrays_are_named),
         IN_FOLDER(csv_follows_rfc_4180),
         IN_FOLDER(bad_csv_is_named),

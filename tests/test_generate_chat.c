@@ -255,6 +255,16 @@ static void assert_messages(const json_t *all, size_t count) {
     assert_int_equal(json_array_size(json_object_get(all, "messages")), count);
 }
 
+static void text_may_be_other_than_utf8(void **state) {
+    const folder *f = *state;
+    terminal t = START(CHAT(f), LONG_MODEL, "--system_prompt", "caf\xe9", "--max_new_tokens", "4");
+    json_t *all = saved(&t, f, "one.json");
+    assert_message(all, 0, "system", "caf\xef\xbf\xbd");
+    json_decref(all);
+    enter(&t, "quit");
+    terminal_end(&t, 0);
+}
+
 static void commands_do_what_they_say(void **state) {
     const folder *f = *state;
     put_text(in(f, "more.yaml"), "# mine\nexamples:\n  cat: the cat\n  dog:\n    text: \"a\\tb\"\n");
@@ -399,6 +409,7 @@ int main(void) {
         WITH_MODEL(template_and_system_prompt_are_rendered),
         WITH_MODEL(eos_tokens_end_answers),
         WITH_MODEL(wrong_files_and_flags_are_refused),
+        WITH_MODEL(text_may_be_other_than_utf8),
         WITH_MODEL(commands_do_what_they_say),
         WITH_MODEL(words_that_end),
         WITH_MODEL(ctrl_c_stops_the_answer),

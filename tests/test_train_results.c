@@ -278,6 +278,17 @@ static void the_arguments_are_kept(void **state) {
     json_decref(found);
 }
 
+/* A path of a file system or an argument may have any bytes. */
+static void arguments_may_be_other_than_utf8(void **state) {
+    run t;
+    begin(&t, state);
+    t.options.run_name = "caf\xe9";
+    OK(run_go(&t));
+    json_t *found = read_json(&t, "training_args.json");
+    assert_string_equal(json_string_value(json_object_get(found, "run_name")), "caf\xef\xbf\xbd");
+    json_decref(found);
+}
+
 /* Options that are not in training_args.json, or under another name. */
 static bool is_no_argument(const char *name) {
     const char *const names[] = {"struct_size", "callback", "user", "train_file_count", "validation_file_count"};
@@ -377,6 +388,7 @@ int main(void) {
         IN_FOLDER(an_evaluation_alone_leaves_what_training_came_to),
         IN_FOLDER(a_command_that_has_nothing_to_do_leaves_what_was_done),
         IN_FOLDER(the_arguments_are_kept),
+        IN_FOLDER(arguments_may_be_other_than_utf8),
         IN_FOLDER(no_option_is_forgotten),
         IN_FOLDER(a_log_that_is_no_file),
         IN_FOLDER(skipped_steps_are_logged_and_counted),

@@ -3,6 +3,7 @@
 #include "cli/chat/chat.h"
 #include "cli/flags/flags.h"
 #include "cli/output/output.h"
+#include "cli/output/string_json.h"
 
 #include <errno.h>
 #include <math.h>
@@ -160,11 +161,13 @@ static chat_line_kind run_save(chat *c, const char *rest, const char **message) 
     strftime(name, sizeof name, "chat_%Y-%m-%d_%H-%M-%S.json", &local);
     const char *path = *rest ? rest : name;
     json_t *messages = need(json_array());
-    if (c->system_prompt)
-        json_array_append_new(messages, json_pack("{s:s, s:s}", "role", "system", "content", c->system_prompt));
+    if (c->system_prompt) {
+        json_t *content = need(string_json(c->system_prompt, strlen(c->system_prompt)));
+        json_array_append_new(messages, need(json_pack("{s:s, s:o}", "role", "system", "content", content)));
+    }
     json_array_extend(messages, c->messages);
-    json_t *all = need(json_pack("{s:s, s:o, s:o}", "model", c->model_name, "settings", settings_json(&c->settings),
-                                 "messages", messages));
+    json_t *all = need(json_pack("{s:o, s:o, s:o}", "model", string_json(c->model_name, strlen(c->model_name)),
+                                 "settings", settings_json(&c->settings), "messages", messages));
     char *text = need(json_dumps(all, JSON_INDENT(2)));
     if (write_file("chat", path, text) == EXIT_FINE) notice("Saved to %s", path);
     free(text);

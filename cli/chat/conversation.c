@@ -2,6 +2,7 @@
  * earlier part. */
 #include "cli/chat/chat.h"
 #include "cli/output/output.h"
+#include "cli/output/string_json.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,7 +13,7 @@ void chat_clear(chat *c) {
 }
 
 static void add_message(json_t *messages, const char *role, const char *text, size_t bytes) {
-    json_t *content = need(json_stringn_nocheck(text, bytes));
+    json_t *content = need(string_json(text, bytes));
     json_array_append_new(messages, need(json_pack("{s:s, s:o}", "role", role, "content", content)));
 }
 

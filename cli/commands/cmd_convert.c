@@ -1,10 +1,12 @@
 /* lckv convert: converts a checkpoint to another layer map, merges an adapter into it, or fits a start of its loops. */
 #include "cli/flags/flags.h"
 #include "cli/output/output.h"
+#include "cli/output/string_json.h"
 #include "commands.h"
 #include "lckv.h"
 
 #include <stdio.h>
+#include <string.h>
 
 /* Values of the flags. */
 struct options {
@@ -159,9 +161,11 @@ static int print_result(const struct options *o, const lckv_fit_result *fit) {
     notice("wrote %s", output_of(&o->convert));
     if (o->fit_files.count) notice_fit(fit);
     if (!o->json) return EXIT_FINE;
-    json_t *object = json_pack("{ss}", o->convert.gguf_file ? "gguf" : "output_dir", output_of(&o->convert));
+    const char *written = output_of(&o->convert);
+    json_t *object =
+        need(json_pack("{so}", o->convert.gguf_file ? "gguf" : "output_dir", string_json(written, strlen(written))));
     if (o->fit_files.count) json_object_set_new(object, "loop_start", describe_fit(fit));
-    bool printed = object && print_json(object);
+    bool printed = print_json(object);
     json_decref(object);
     return printed ? EXIT_FINE : EXIT_FAILED;
 }

@@ -1,6 +1,7 @@
 /* lckv fetch: downloads a model or data set from a hub to the Hugging Face cache. */
 #include "cli/flags/flags.h"
 #include "cli/output/output.h"
+#include "cli/output/string_json.h"
 #include "commands.h"
 #include "lckv.h"
 
@@ -79,8 +80,8 @@ static int print_result(const lckv_fetch_result *r, bool json) {
         return print_bytes(r->folder, strlen(r->folder)) && print_bytes("\n", 1) ? EXIT_FINE : EXIT_FAILED;
     }
     json_t *object =
-        json_pack("{ss ss sI sI sI}", "folder", r->folder, "commit", r->commit, "files", (json_int_t)r->files, "bytes",
-                  (json_int_t)r->bytes, "received_bytes", (json_int_t)r->received_bytes);
+        json_pack("{so ss sI sI sI}", "folder", string_json(r->folder, strlen(r->folder)), "commit", r->commit, "files",
+                  (json_int_t)r->files, "bytes", (json_int_t)r->bytes, "received_bytes", (json_int_t)r->received_bytes);
     bool printed = object && print_json(object);
     json_decref(object);
     return printed ? EXIT_FINE : EXIT_FAILED;

@@ -3,6 +3,7 @@
 #include "cli/input.h"
 #include "cli/open_model.h"
 #include "cli/output/output.h"
+#include "cli/output/string_json.h"
 #include "cli/prompts.h"
 #include "commands.h"
 #include "lckv.h"
@@ -188,8 +189,9 @@ static int print_summary(const struct options *o, const lckv_tokenized *encoded)
     notice("%s token%s in %s, written to '%s'", human_count((double)encoded->tokens, tokens),
            encoded->tokens == 1 ? "" : "s", human_quantity(encoded->documents, "document", documents), encoded->path);
     if (!o->json) return EXIT_FINE;
-    return print_result(json_pack("{sI sI ss}", "documents", (json_int_t)encoded->documents, "tokens",
-                                  (json_int_t)encoded->tokens, "path", encoded->path));
+    return print_result(json_pack("{sI sI so}", "documents", (json_int_t)encoded->documents, "tokens",
+                                  (json_int_t)encoded->tokens, "path",
+                                  string_json(encoded->path, strlen(encoded->path))));
 }
 
 static int encode_corpus(struct options *o) {

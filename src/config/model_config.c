@@ -228,8 +228,8 @@ static int read_token(const model_config *c, const char *key, int32_t fallback, 
 
 static int add_eos(model_config *c, const json_t *token, const char *name) {
     int64_t id = json_integer_value(token);
-    REQUIRE(json_is_integer(token) && id >= -1 && id <= INT32_MAX, LCKV_ERROR_FORMAT,
-            "%s: 'eos_token_id' should be a token id or a list of them", name);
+    if (!json_is_integer(token) || id < -1 || id > INT32_MAX)
+        return json_wrong_type(name, "eos_token_id", "a token id or a list of them", token);
     if (id < 0) return LCKV_OK;
     for (int i = 0; i < c->eos_count; i++)
         if (c->eos_token_ids[i] == id) return LCKV_OK;

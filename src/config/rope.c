@@ -200,7 +200,7 @@ int rope_read(const json_t *tree, const char *name, model_config *config) {
     TRY(read_positive(tree, name, "rope_theta", 10000.0, &config->rope_theta));
     const json_t *scaling = json_object_get(tree, "rope_scaling");
     if (!scaling || json_is_null(scaling)) return LCKV_OK;
-    REQUIRE(json_is_object(scaling), LCKV_ERROR_FORMAT, "%s: 'rope_scaling' should be an object or null", name);
+    if (!json_is_object(scaling)) return json_wrong_type(name, "rope_scaling", "an object or null", scaling);
     int status = read_scaling(tree, scaling, config);
     if (status < 0) return fail_within(status, "%s", name);
     double reach = config->rope_scaling.type == ROPE_DYNAMIC ? config->rope_scaling.factor : 1;

@@ -195,8 +195,8 @@ static int write_results(const evaluation *e, char **text) {
         status = eval_results_add(&t->task, t->parts, t->part_count, o->log_samples, results);
     }
     json_object_set_new(results, "config",
-                        json_pack("{s:s?, s:o, s:I, s:b, s:s, s:s}", "model", e->model->folder, "limit",
-                                  o->limit > 0 ? json_real(o->limit) : json_null(), "fewshot_seed",
+                        json_pack("{s:o, s:o, s:I, s:b, s:s, s:s}", "model", json_text_or_null(e->model->folder),
+                                  "limit", o->limit > 0 ? json_real(o->limit) : json_null(), "fewshot_seed",
                                   (json_int_t)o->fewshot_seed, "bf16", o->bf16, "kv_dtype", dtype_name(e->kv_type),
                                   "encoding", e->encoding == LCKV_ENCODING_SEQUENTIAL ? "sequential" : "plan"));
     json_object_set_new(results, "date", json_real((double)time(NULL)));

@@ -3,6 +3,8 @@
 
 #include "base/files/content.h"
 #include "base/files/file.h"
+#include "base/text/text_buffer.h"
+#include "base/text/utf8.h"
 #include "base/work.h"
 
 #include <math.h>
@@ -30,8 +32,11 @@ int lckv_check_json(const char *text, size_t bytes) {
 }
 
 int json_parse_as(const char *text, size_t bytes, const char *name, size_t flags, json_t **out) {
+    static const char BYTE_ORDER_MARK[] = "\xef\xbb\xbf"; /* editors on Windows write it */
+    const size_t mark = sizeof BYTE_ORDER_MARK - 1;
     json_error_t error;
     *out = NULL;
+    if (bytes >= mark && !memcmp(text, BYTE_ORDER_MARK, mark)) text += mark, bytes -= mark;
     if (lckv_check_json(text, bytes) < 0) return fail_within(LCKV_ERROR_FORMAT, "%s", name);
     work_count(bytes);
     *out = json_loadb(text, bytes, flags | JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
@@ -61,7 +66,7 @@ static const json_t *lookup(const json_t *object, const char *key) {
     return json_is_null(value) ? NULL : value;
 }
 
-static int wrong_type(const char *name, const char *key, const char *expected, const json_t *found) {
+int json_wrong_type(const char *name, const char *key, const char *expected, const json_t *found) {
     char *text = json_dumps(found, JSON_ENCODE_ANY | JSON_COMPACT);
     int status = fail(LCKV_ERROR_FORMAT, "%s: '%s' should be %s, found %.80s", name, key, expected, text ? text : "?");
     free(text);
@@ -70,36 +75,46 @@ static int wrong_type(const char *name, const char *key, const char *expected, c
 
 int json_get_int(const json_t *object, const char *name, const char *key, int64_t fallback, int64_t *out) {
     const json_t *value = lookup(object, key);
-    if (value && !json_is_integer(value)) return wrong_type(name, key, "a whole number", value);
+    if (value && !json_is_integer(value)) return json_wrong_type(name, key, "a whole number", value);
     *out = value ? json_integer_value(value) : fallback;
     return LCKV_OK;
 }
 
 int json_get_number(const json_t *object, const char *name, const char *key, double fallback, double *out) {
     const json_t *value = lookup(object, key);
-    if (value && !json_is_number(value)) return wrong_type(name, key, "a number", value);
+    if (value && !json_is_number(value)) return json_wrong_type(name, key, "a number", value);
     *out = value ? json_number_value(value) : fallback;
     return LCKV_OK;
 }
 
 int json_get_bool(const json_t *object, const char *name, const char *key, bool fallback, bool *out) {
     const json_t *value = lookup(object, key);
-    if (value && !json_is_boolean(value)) return wrong_type(name, key, "true or false", value);
+    if (value && !json_is_boolean(value)) return json_wrong_type(name, key, "true or false", value);
     *out = value ? json_is_true(value) : fallback;
     return LCKV_OK;
 }
 
 int json_get_string(const json_t *object, const char *name, const char *key, const char *fallback, const char **out) {
     const json_t *value = lookup(object, key);
-    if (value && !json_is_string(value)) return wrong_type(name, key, "a string", value);
+    if (value && !json_is_string(value)) return json_wrong_type(name, key, "a string", value);
     if (value && memchr(json_string_value(value), 0, json_string_length(value)))
-        return wrong_type(name, key, "a string without NUL", value);
+        return json_wrong_type(name, key, "a string without NUL", value);
     *out = value ? json_string_value(value) : fallback;
     return LCKV_OK;
 }
 
 json_t *json_number_or_null(double value) {
     return isfinite(value) ? json_real(value) : json_null();
+}
+
+json_t *json_text_or_null(const char *text) {
+    text_buffer valid = {0};
+    size_t used, bytes = text ? strlen(text) : 0;
+    if (!text) return json_null();
+    int status = utf8_append_replacing(&valid, text, bytes, false, &used);
+    json_t *string = status >= 0 ? json_stringn(valid.data ? valid.data : "", valid.length) : NULL;
+    text_free(&valid);
+    return string;
 }
 
 int json_format(const json_t *value, int indent, char **out) {

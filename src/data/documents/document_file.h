@@ -46,4 +46,7 @@ double parquet_document_fraction(const document_file *f);
 /* Makes room for `count` ids in f->ids. */
 int document_file_ids(document_file *f, int64_t count);
 
+/* Skips a byte order mark, which editors and spreadsheets write; called at the start of a file. */
+int document_file_skip_mark(document_file *f);
+
 #endif

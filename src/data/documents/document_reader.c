@@ -144,6 +144,14 @@ int document_file_ids(document_file *f, int64_t count) {
     return LCKV_OK;
 }
 
+int document_file_skip_mark(document_file *f) {
+    const char *bytes;
+    size_t count;
+    TRY(byte_stream_look(f->stream, 3, &bytes, &count));
+    if (count >= 3 && !memcmp(bytes, "\xef\xbb\xbf", 3)) byte_stream_skip(f->stream, 3);
+    return LCKV_OK;
+}
+
 static int open_file(document_reader *r) {
     r->file.path = r->paths[r->current];
     r->file.options = &r->options;

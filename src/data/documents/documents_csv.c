@@ -116,14 +116,6 @@ static int skip_blank_lines(document_file *f) {
 
 /* ---------------------------------------------------------------- header */
 
-static int skip_byte_order_mark(document_file *f) {
-    const char *bytes;
-    size_t count;
-    TRY(byte_stream_look(f->stream, 3, &bytes, &count));
-    if (count >= 3 && !memcmp(bytes, "\xef\xbb\xbf", 3)) byte_stream_skip(f->stream, 3);
-    return LCKV_OK;
-}
-
 /* Finds the column with the text. f->text has the names of the f->columns columns. */
 static int find_column(document_file *f) {
     const char *asked = f->options->text_column, *name = f->text.data;
@@ -139,7 +131,7 @@ static int find_column(document_file *f) {
 
 static int read_header(document_file *f) {
     f->begun = true;
-    TRY(skip_byte_order_mark(f));
+    TRY(document_file_skip_mark(f));
     TRY(skip_blank_lines(f));
     TRY(read_record(f, ALL_FIELDS, &f->columns));
     return f->columns ? find_column(f) : LCKV_OK;

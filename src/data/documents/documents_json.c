@@ -6,15 +6,25 @@
 
 /* ---------------------------------------------------------------- one object */
 
+enum { PLACE_BYTES = 512 };
+
+/* FILE:LINE of a document, for errors. */
+static const char *place(const document *d, char out[PLACE_BYTES]) {
+    snprintf(out, PLACE_BYTES, "%.480s:%lld", d->file, (long long)d->line);
+    return out;
+}
+
 static int read_ids(document_file *f, const json_t *array, const char *key, document *out) {
     int64_t count = (int64_t)json_array_size(array);
     TRY(document_file_ids(f, count));
     for (int64_t i = 0; i < count; i++) {
         const json_t *item = json_array_get(array, (size_t)i);
         json_int_t id = json_integer_value(item);
-        REQUIRE(json_is_integer(item) && id >= 0 && id <= INT32_MAX, LCKV_ERROR_FORMAT,
-                "%s:%lld: entry %lld of '%s': expected a token id (an integer of at least 0)", out->file,
-                (long long)out->line, (long long)i, key);
+        if (!json_is_integer(item) || id < 0 || id > INT32_MAX) {
+            char where[PLACE_BYTES], entry[PLACE_BYTES];
+            snprintf(entry, sizeof entry, "%.480s[%lld]", key, (long long)i);
+            return json_wrong_type(place(out, where), entry, "a token id (an integer of at least 0)", item);
+        }
         f->ids[i] = (int32_t)id;
     }
     out->ids = f->ids;
@@ -38,19 +48,20 @@ static int read_field(document_file *f, document *out) {
     REQUIRE(field, LCKV_ERROR_FORMAT, "%s:%lld: the row has no '%s'", out->file, (long long)out->line, key);
     if (json_is_array(field)) return read_ids(f, field, key, out);
     bool ids = !strcmp(key, "input_ids");
-    REQUIRE(json_is_string(field) && !ids, LCKV_ERROR_FORMAT, "%s:%lld: '%s': expected %s", out->file,
-            (long long)out->line, key, ids ? "an array of integers" : "a string");
+    if (!json_is_string(field) || ids) {
+        char where[PLACE_BYTES];
+        return json_wrong_type(place(out, where), key, ids ? "an array of integers" : "a string", field);
+    }
     out->text = json_string_value(field);
     out->bytes = json_string_length(field);
     return LCKV_OK;
 }
 
 static int read_object(document_file *f, const char *text, size_t bytes, document *out) {
-    char where[512];
-    snprintf(where, sizeof where, "%.480s:%lld", out->file, (long long)out->line);
+    char where[PLACE_BYTES];
     json_decref(f->row);
     f->row = NULL;
-    TRY(json_parse(text, bytes, where, &f->row));
+    TRY(json_parse(text, bytes, place(out, where), &f->row));
     REQUIRE(json_is_object(f->row), LCKV_ERROR_FORMAT, "%s:%lld: expected an object on each line", out->file,
             (long long)out->line);
     out->row = f->options->whole_rows ? f->row : NULL;
@@ -177,6 +188,7 @@ int json_file_next(document_file *f, document *out, bool *found) {
     if (f->ended) return LCKV_OK;
     if (f->array) return next_element(f, out, found);
     if (f->begun) return json_lines_next(f, out, found);
+    TRY(document_file_skip_mark(f));
     TRY(skip_blanks(f, &first));
     f->array = first == '[';
     if (f->array) byte_stream_skip(f->stream, 1);

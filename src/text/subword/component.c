@@ -5,7 +5,7 @@
 #include <string.h>
 
 int component_open(const json_t *object, const char *file, const char *part, const char *type, component *out) {
-    REQUIRE(json_is_object(object), LCKV_ERROR_FORMAT, "%s: '%s' should be an object or null", file, part);
+    if (!json_is_object(object)) return json_wrong_type(file, part, "an object or null", object);
     out->object = object;
     snprintf(out->where, sizeof out->where, "%.200s: %s", file, part);
     TRY(json_get_string(object, out->where, "type", type, &out->type));

@@ -100,11 +100,11 @@ static json_t *local_time(void) {
 }
 
 static json_t *about_run(const run_view *run, const report_labels *l) {
-    return json_pack("{ss ss ss? so sb sI sI ss sI sI sI}", "name", l->name, "version", lckv_version(), "command",
-                     l->command, "written", local_time(), "finished", l->finished, "parameters",
-                     (json_int_t)run->parameters, "block_size", (json_int_t)run->block_size, "device", run->device,
-                     "threads", (json_int_t)run->threads, "processes", (json_int_t)run->ranks, "tokens_per_step",
-                     (json_int_t)((double)run->examples_per_step * run->tokens_per_example));
+    return json_pack("{so ss so so sb sI sI ss sI sI sI}", "name", json_text_or_null(l->name), "version",
+                     lckv_version(), "command", json_text_or_null(l->command), "written", local_time(), "finished",
+                     l->finished, "parameters", (json_int_t)run->parameters, "block_size", (json_int_t)run->block_size,
+                     "device", run->device, "threads", (json_int_t)run->threads, "processes", (json_int_t)run->ranks,
+                     "tokens_per_step", (json_int_t)((double)run->examples_per_step * run->tokens_per_example));
 }
 
 static json_t *progress(const run_view *run) {

@@ -35,23 +35,24 @@ static const char *strategy_name(lckv_interval_strategy strategy) {
 
 static json_t *texts(const char *const *list, int count) {
     json_t *array = json_array();
-    for (int i = 0; i < count; i++) json_array_append_new(array, json_string(list[i]));
+    for (int i = 0; i < count; i++) json_array_append_new(array, json_text_or_null(list[i]));
     return array;
 }
 
-/* Each function makes one group of options. In the format, s? is null if the option is NULL. */
+/* Each function makes one group of options. */
 static json_t *sources(const lckv_train_options *o) {
     static const char *const LOOP_FORMS[] = {"plan", "exact", "sequential"};
-    return json_pack("{ss ss? ss? ss? ss ss? ss sI sf sf sb sf sI ss? so so ss sb sb sb}", "lckv_version",
-                     lckv_version(), "command", o->command, "model_name_or_path", o->model_name_or_path, "config_name",
-                     o->config_name, "kv", o->kv == LCKV_KV_COPY ? "copy" : "average", "config_overrides",
-                     o->config_overrides, "loop_form", LOOP_FORMS[o->loop_form], "loop_group_size",
-                     (json_int_t)o->loop_group_size, "loop_plan_share", o->loop_plan_share, "loop_iteration_weight",
-                     o->loop_iteration_weight, "loop_start", o->loop_start, "loop_start_weight", o->loop_start_weight,
-                     "loop_start_width", (json_int_t)o->loop_start_width, "tokenizer_name", o->tokenizer_name,
-                     "train_files", texts(o->train_files, o->train_file_count), "validation_files",
-                     texts(o->validation_files, o->validation_file_count), "output_dir", o->output_dir,
-                     "overwrite_output_dir", o->overwrite_output_dir, "do_train", o->do_train, "do_eval", o->do_eval);
+    return json_pack(
+        "{ss so so so ss so ss sI sf sf sb sf sI so so so so sb sb sb}", "lckv_version", lckv_version(), "command",
+        json_text_or_null(o->command), "model_name_or_path", json_text_or_null(o->model_name_or_path), "config_name",
+        json_text_or_null(o->config_name), "kv", o->kv == LCKV_KV_COPY ? "copy" : "average", "config_overrides",
+        json_text_or_null(o->config_overrides), "loop_form", LOOP_FORMS[o->loop_form], "loop_group_size",
+        (json_int_t)o->loop_group_size, "loop_plan_share", o->loop_plan_share, "loop_iteration_weight",
+        o->loop_iteration_weight, "loop_start", o->loop_start, "loop_start_weight", o->loop_start_weight,
+        "loop_start_width", (json_int_t)o->loop_start_width, "tokenizer_name", json_text_or_null(o->tokenizer_name),
+        "train_files", texts(o->train_files, o->train_file_count), "validation_files",
+        texts(o->validation_files, o->validation_file_count), "output_dir", json_text_or_null(o->output_dir),
+        "overwrite_output_dir", o->overwrite_output_dir, "do_train", o->do_train, "do_eval", o->do_eval);
 }
 
 static json_t *lora(const lckv_train_options *o) {
@@ -64,19 +65,20 @@ static json_t *tuning(const lckv_train_options *o) {
     static const char *const LOSSES[] = {"auto", "yes", "no"};
     const lckv_tuning *how = o->tuning;
     if (!how) return json_pack("{sn}", "tuning");
-    return json_pack("{s{ss? ss sb sb sb ss}}", "tuning", "chat_template", how->chat_template, "dataset_text_field",
-                     how->dataset_text_field, "packing", how->packing, "drop_long", how->drop_long,
-                     "assistant_only_loss", how->assistant_only_loss, "completion_only_loss",
-                     LOSSES[how->completion_only_loss]);
+    return json_pack("{s{so so sb sb sb ss}}", "tuning", "chat_template", json_text_or_null(how->chat_template),
+                     "dataset_text_field", json_text_or_null(how->dataset_text_field), "packing", how->packing,
+                     "drop_long", how->drop_long, "assistant_only_loss", how->assistant_only_loss,
+                     "completion_only_loss", LOSSES[how->completion_only_loss]);
 }
 
 static json_t *data(const lckv_train_options *o) {
     return json_pack(
-        "{ss? ss? ss? sb sI ss? ss sb sb sb sb sI sI sI}", "dataset_name", o->dataset_name, "dataset_config_name",
-        o->dataset_config_name, "token_cache_dir", o->token_cache_dir, "overwrite_cache", o->overwrite_cache,
-        "preprocessing_num_workers", (json_int_t)o->preprocessing_num_workers, "text_column", o->text_column,
-        "ids_dtype", o->ids_dtype == LCKV_IDS_UINT32 ? "uint32" : "uint16", "keep_linebreaks", o->keep_linebreaks,
-        "append_eos", o->append_eos, "group_all", o->group_all, "document_mask", o->document_mask, "max_train_samples",
+        "{so so so sb sI so ss sb sb sb sb sI sI sI}", "dataset_name", json_text_or_null(o->dataset_name),
+        "dataset_config_name", json_text_or_null(o->dataset_config_name), "token_cache_dir",
+        json_text_or_null(o->token_cache_dir), "overwrite_cache", o->overwrite_cache, "preprocessing_num_workers",
+        (json_int_t)o->preprocessing_num_workers, "text_column", json_text_or_null(o->text_column), "ids_dtype",
+        o->ids_dtype == LCKV_IDS_UINT32 ? "uint32" : "uint16", "keep_linebreaks", o->keep_linebreaks, "append_eos",
+        o->append_eos, "group_all", o->group_all, "document_mask", o->document_mask, "max_train_samples",
         (json_int_t)o->max_train_samples, "max_eval_samples", (json_int_t)o->max_eval_samples,
         "validation_split_percentage", (json_int_t)o->validation_split_percentage);
 }
@@ -105,14 +107,15 @@ static json_t *optimizer(const lckv_train_options *o) {
 }
 
 static json_t *intervals(const lckv_train_options *o) {
-    return json_pack("{sI sb ss? ss? ss sf sI ss? ss sf sb sI ss? sI sI}", "logging_steps",
-                     (json_int_t)o->logging_steps, "tensorboard", o->tensorboard, "logging_dir", o->logging_dir,
-                     "run_name", o->run_name, "save_strategy", strategy_name(o->save_strategy), "save_steps",
+    return json_pack("{sI sb so so ss sf sI so ss sf sb sI so sI sI}", "logging_steps", (json_int_t)o->logging_steps,
+                     "tensorboard", o->tensorboard, "logging_dir", json_text_or_null(o->logging_dir), "run_name",
+                     json_text_or_null(o->run_name), "save_strategy", strategy_name(o->save_strategy), "save_steps",
                      o->save_steps, "save_total_limit", (json_int_t)o->save_total_limit, "resume_from_checkpoint",
-                     o->resume_from_checkpoint, "eval_strategy", strategy_name(o->eval_strategy), "eval_steps",
-                     o->eval_steps, "load_best_model_at_end", o->load_best_model_at_end, "early_stopping_patience",
-                     (json_int_t)o->early_stopping_patience, "device", o->device, "threads", (json_int_t)o->threads,
-                     "processes", (json_int_t)(o->processes ? o->processes->ranks : 1));
+                     json_text_or_null(o->resume_from_checkpoint), "eval_strategy", strategy_name(o->eval_strategy),
+                     "eval_steps", o->eval_steps, "load_best_model_at_end", o->load_best_model_at_end,
+                     "early_stopping_patience", (json_int_t)o->early_stopping_patience, "device",
+                     json_text_or_null(o->device), "threads", (json_int_t)o->threads, "processes",
+                     (json_int_t)(o->processes ? o->processes->ranks : 1));
 }
 
 static json_t *division(const lckv_train_options *o) {
