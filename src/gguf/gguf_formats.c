@@ -6,6 +6,7 @@
 #include <math.h>
 
 enum { GROUP = 32, SUPER_GROUP = 256 };
+#define F16_LARGEST 65504.0F
 
 static uint16_t half_at(const unsigned char *at) {
     uint16_t h;
@@ -56,8 +57,9 @@ static void encode_q8_0(const float *values, void *block) {
     signed char *q = (signed char *)block + 2;
     float largest = 0;
     for (int i = 0; i < GROUP; i++) largest = fmaxf(largest, fabsf(values[i]));
-    float d = largest / 127, inverse = d != 0 ? 1 / d : 0;
+    float d = largest / 127;
     encode_f16(&d, block);
+    float inverse = scale_at(block) != 0 ? 1 / d : 0; /* 1 / d may be infinite if the stored scale is 0 */
     for (int i = 0; i < GROUP; i++) q[i] = (signed char)roundf(values[i] * inverse);
 }
 
@@ -186,10 +188,10 @@ static void decode_q6_k(const void *block, float *out) {
 
 static const gguf_format formats[] = {
     [GGUF_F32] = {"f32", 1, 4, decode_f32, encode_f32},
-    [GGUF_F16] = {"f16", 1, 2, decode_f16, encode_f16},
+    [GGUF_F16] = {"f16", 1, 2, decode_f16, encode_f16, F16_LARGEST},
     [GGUF_BF16] = {"bf16", 1, 2, decode_bf16, encode_bf16},
-    [GGUF_Q8_0] = {"q8_0", GROUP, 34, decode_q8_0, encode_q8_0},
-    [GGUF_Q4_0] = {"q4_0", GROUP, 18, decode_q4_0, encode_q4_0},
+    [GGUF_Q8_0] = {"q8_0", GROUP, 34, decode_q8_0, encode_q8_0, 127 * F16_LARGEST},
+    [GGUF_Q4_0] = {"q4_0", GROUP, 18, decode_q4_0, encode_q4_0, 8 * F16_LARGEST},
     [GGUF_Q4_1] = {"q4_1", GROUP, 20, decode_q4_1, NULL},
     [GGUF_Q5_0] = {"q5_0", GROUP, 22, decode_q5_0, NULL},
     [GGUF_Q5_1] = {"q5_1", GROUP, 24, decode_q5_1, NULL},
@@ -219,7 +221,11 @@ void gguf_decode(const gguf_format *f, const void *blocks, int64_t count, float 
     for (int64_t i = 0; i < count; i += f->block, block += f->bytes) f->decode(block, out + i);
 }
 
-void gguf_encode(const gguf_format *f, const float *values, int64_t count, void *blocks) {
+int gguf_encode(const gguf_format *f, const float *values, int64_t count, void *blocks) {
     char *block = blocks;
+    for (int64_t i = 0; f->limit > 0 && i < count; i++)
+        REQUIRE(fabsf(values[i]) <= f->limit, LCKV_ERROR_ARGUMENT,
+                "expected finite values of at most %g for %s, found %g", (double)f->limit, f->name, (double)values[i]);
     for (int64_t i = 0; i < count; i += f->block, block += f->bytes) f->encode(values + i, block);
+    return LCKV_OK;
 }

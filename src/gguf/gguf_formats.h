@@ -5,6 +5,8 @@
 #ifndef GGUF_GGUF_FORMATS_H
 #define GGUF_GGUF_FORMATS_H
 
+#include "base/status.h"
+
 #include <stddef.h>
 #include <stdint.h>
 
@@ -29,6 +31,7 @@ typedef struct gguf_format {
     size_t bytes;                                     /* per block */
     void (*decode)(const void *block, float *out);    /* one block */
     void (*encode)(const float *values, void *block); /* the same; NULL if lckv does not write the format */
+    float limit;                                      /* largest magnitude that it can write; 0: any value, also NaN */
 } gguf_format;
 
 /* The format of a number in a file; NULL if lckv does not read it. */
@@ -39,6 +42,7 @@ const char *gguf_format_name(uint32_t number);
 
 /* `count` values, a multiple of the block. `blocks` need not be aligned. */
 void gguf_decode(const gguf_format *f, const void *blocks, int64_t count, float *out);
-void gguf_encode(const gguf_format *f, const float *values, int64_t count, void *blocks);
+/* LCKV_ERROR_ARGUMENT if a value is not finite or above the format's limit; then `blocks` is undefined. */
+int gguf_encode(const gguf_format *f, const float *values, int64_t count, void *blocks);
 
 #endif

@@ -122,7 +122,10 @@ static int write_item(new_file *file, const gguf_item *item, int index, gguf_val
     int status = blocks && (numbers || item->encoded)
                      ? values(user, index, item->encoded ? blocks : numbers)
                      : fail(LCKV_ERROR_MEMORY, "no memory for the values of %s", item->name);
-    if (status >= 0 && !item->encoded) gguf_encode(f, numbers, elements, blocks);
+    if (status >= 0 && !item->encoded) {
+        status = gguf_encode(f, numbers, elements, blocks);
+        if (status < 0) fail_within(status, "%s", item->name);
+    }
     if (status >= 0) status = file_write(file, blocks, bytes);
     if (status >= 0) status = write_padding(file, bytes);
     free(numbers);
