@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -66,6 +67,10 @@ static int open_file(struct lines *l, const char *path) {
     struct stat info;
     if (fstat(fileno(l->file), &info) || !S_ISREG(info.st_mode))
         return failure(l->command, "'%s' is not a regular file, which resuming requires", path);
+    /* Held until the file is closed. On a file system without locks there is no protection against a second process. */
+    if (flock(fileno(l->file), LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK)
+        return failure(l->command,
+                       "another process is writing to '%s'; wait until it has ended, or choose another file", path);
     rewind(l->file);
     int code = count_lines(l, path, &end);
     if (code) return code;

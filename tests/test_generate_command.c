@@ -5,6 +5,7 @@
 #include "model_folder.h"
 
 #include <math.h>
+#include <sys/file.h>
 #include <sys/resource.h>
 
 #define WITH_MODEL(test) cmocka_unit_test_setup_teardown(test, model_folder_open, folder_close)
@@ -116,6 +117,28 @@ static void many_prompts_repeat(void **state) {
 static outcome run_lines(const folder *f) {
     return RUN(f, GENERATE(f), "--prompt_file", in(f, "p.jsonl"), "--output_file", in(f, "o.jsonl"), "--length", "6",
                "--num_return_sequences", "2", "--ignore_eos", "--temperature", "0");
+}
+
+/* Two processes that append to one file would mix their results. */
+static void a_file_has_one_writer(void **state) {
+    const folder *f = *state;
+    size_t bytes;
+    put(in(f, "p.jsonl"), "{\"input_ids\": [5]}\n", 19);
+    FILE *other = fopen(in(f, "o.jsonl"), "w");
+    assert_non_null(other);
+    assert_int_equal(flock(fileno(other), LOCK_EX), 0);
+    outcome o = run_lines(f);
+    assert_int_equal(o.code, 1);
+    assert_non_null(strstr(o.messages, "another process is writing to"));
+    outcome_free(&o);
+    fclose(other);
+    o = run_lines(f);
+    assert_int_equal(o.code, 0);
+    outcome_free(&o);
+    char *text = get(in(f, "o.jsonl"), &bytes);
+    assert_int_equal(strncmp(text, "{\"index\":0", 10), 0);
+    free(text);
+    unlink(in(f, "o.jsonl"));
 }
 
 /* One line per prompt. If the file already has some results, the rest is generated as if uninterrupted, also after a
@@ -552,6 +575,7 @@ int main(void) {
         WITH_MODEL(seeds_and_company),
         WITH_MODEL(runs_of_a_prompt),
         WITH_MODEL(many_prompts_repeat),
+        WITH_MODEL(a_file_has_one_writer),
         WITH_MODEL(lines_are_gone_on_with),
         WITH_MODEL(text_streams),
         WITH_MODEL(stop_strings_and_eos),
