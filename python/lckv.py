@@ -277,6 +277,8 @@ def _copy(source, target):
 def _set(options, values):
     for name, value in values.items():
         if name == "encoding":
+            if value not in ENCODINGS:
+                raise ValueError(f"encoding should be one of {', '.join(ENCODINGS)}, found {value!r}")
             value = ENCODINGS[value]
         if name in ("cost_table", "kv_dtype"):
             value = value.encode()
@@ -410,6 +412,8 @@ class Model:
 
     def encode(self, text, add_special_tokens=True):
         self._need_tokenizer()
+        if not isinstance(text, str):
+            raise TypeError(f"expected a text, found {text!r}")
         ids, count, data = POINTER(c_int32)(), c_size_t(), text.encode()
         _check(library().lckv_tokenizer_encode(self._tokenizer, data, len(data), add_special_tokens, byref(ids),
                                                byref(count)))  # fmt: skip
@@ -485,6 +489,10 @@ class Model:
         """A list of Sequence, by prompt and then by sample. `prompts`: text, ids, or a list of either. Options are those
         of lckv_generate_options (length, temperature, top_k, top_p, seed, num_return_sequences, ...)."""
         values, made = self._generate_options(stop, options), POINTER(_Generation)()
+        if not hasattr(prompts, "__getitem__"):
+            raise TypeError(f"prompts should be text, token ids, or a list of either, found {prompts!r}")
+        if not isinstance(prompts, str) and not len(prompts):
+            raise ValueError("expected at least one prompt, found an empty list")
         if isinstance(prompts, str) or numpy.ndim(prompts[0]) == 0 and not isinstance(prompts[0], str):
             prompts = [prompts]
         arrays = [self._ids(p) for p in prompts]

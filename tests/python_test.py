@@ -284,6 +284,10 @@ def streams_are_what_generate_makes():
         stream.close()
         again = model.stream("It is", length=12, ignore_eos=True)
         assert next(again) == first
+        rejects(TypeError, "found 5", lambda: model.generate(5))
+        rejects(TypeError, "found None", lambda: model.encode(None))
+        rejects(ValueError, "at least one prompt", lambda: model.generate([]))
+        rejects(ValueError, "auto, plan, sequential, found 'exact'", lambda: model.logits("It", encoding="exact"))
         rejects(ValueError, "num_return_sequences", lambda: model.stream("It", num_return_sequences=2))
         rejects(ValueError, "positions", lambda: model.stream(list(range(1, 1100))))
         rejects(ValueError, "length", lambda: model.stream("It", length=0))
