@@ -159,6 +159,16 @@ static void other_threads_are_said_in_one_line(void **state) {
     assert_ptr_equal(strchr(logged, '\n'), logged + strlen(logged) - 1);
 }
 
+/* The order of the blocks depends on the seed. */
+static void another_seed_is_not_called_rounding(void **state) {
+    run t;
+    begin(&t, state, "out");
+    FAILS(stop_and_go_on(&t, 4), LCKV_ERROR_INTERRUPTED, "");
+    t.options.seed++;
+    OK(run_go(&t));
+    WARNED_OF("): the resumed run continues on other blocks than an uninterrupted one");
+}
+
 /* As on an asynchronous device: launches a step before the results of the previous one are read. */
 static int run_ahead(run *t, int64_t stop_after) {
     lckv_trainer *trainer;
@@ -515,6 +525,7 @@ int main(void) {
         CASE(results_that_are_read_a_step_late_change_nothing),
         CASE(a_step_that_has_begun_after_a_bad_one_is_harmless),
         CASE(other_threads_are_said_in_one_line),
+        CASE(another_seed_is_not_called_rounding),
         CASE(damaged_checkpoints_are_named_and_passed_over),
         CASE(half_a_checkpoint_is_never_taken),
         CASE(an_asked_for_checkpoint_is_taken),

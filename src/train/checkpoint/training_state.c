@@ -47,20 +47,31 @@ static int add_difference(text_buffer *b, const char *key, const json_t *then, c
     return status;
 }
 
+/* Whether a run continues on the same blocks if this condition differs. */
+static bool keeps_blocks(const char *key) {
+    static const char *const keys[] = {"version", "device", "processes", "threads", "batch_size"};
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        if (!strcmp(key, keys[i])) return true;
+    return false;
+}
+
 /* Logs one line if the conditions of the checkpoint differ from those of now. */
 static int compare(const run_conditions *conditions, const json_t *then, const char *folder) {
     json_t *now = conditions_json(conditions), *value;
     const char *key;
     text_buffer differences = {0};
+    bool same_blocks = true;
     int status = LCKV_OK;
     json_object_foreach(now, key, value) {
         const json_t *old = json_object_get(then, key);
-        if (status >= 0 && !json_equal(value, old)) status = add_difference(&differences, key, old, value);
+        if (json_equal(value, old)) continue;
+        same_blocks = same_blocks && keeps_blocks(key);
+        if (status >= 0) status = add_difference(&differences, key, old, value);
     }
     if (status >= 0 && differences.length)
-        log_message(LCKV_LOG_WARNING,
-                    "'%s' was written with %s: the resumed run matches it up to rounding, not bit for bit", folder,
-                    differences.data);
+        log_message(LCKV_LOG_WARNING, "'%s' was written with %s: the resumed run %s", folder, differences.data,
+                    same_blocks ? "matches it up to rounding, not bit for bit"
+                                : "continues on other blocks than an uninterrupted one");
     text_free(&differences);
     json_decref(now);
     return status;
