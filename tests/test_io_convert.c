@@ -238,6 +238,35 @@ static void sizes_must_agree(void **state) {
     device_close(d);
 }
 
+/* A value that f16 cannot hold would be written as infinite. */
+static void values_must_fit_float16(void **state) {
+    static const char NAME[] = "model.layers.1.self_attn.v_proj.weight";
+    device *d = cpu();
+    model *from = small_model(d, "llama", 2, "", DTYPE_F32, 9);
+    lckv_convert_options o = lckv_convert_defaults();
+    char source[600], output[600];
+    snprintf(source, sizeof source, "%s", in(*state, "from"));
+    snprintf(output, sizeof output, "%s", in(*state, "to"));
+    o.model_name_or_path = source;
+    o.output_dir = output;
+    o.torch_dtype = "float16";
+    const float values[] = {65504, 65520, NAN};
+    for (size_t i = 0; i < sizeof values / sizeof *values; i++) {
+        float *v = values_of(from, NAME);
+        v[5] = values[i];
+        for (int e = 0; e < from->params->count; e++)
+            if (!strcmp(from->params->table[e].name, NAME)) OK(params_set(from->params, e, v, DTYPE_F32));
+        free(v);
+        save_model(from, source, 0);
+        if (i == 0)
+            OK(lckv_convert(&o));
+        else
+            FAILS(lckv_convert(&o), LCKV_ERROR_ARGUMENT, NAME);
+    }
+    model_free(from);
+    device_close(d);
+}
+
 /* ---------------------------------------------------------------- public function */
 
 static bool until_half(void *user, double fraction) {
@@ -318,6 +347,7 @@ int main(void) {
         IN_FOLDER(owners_get_means),          IN_FOLDER(tangled_maps),         IN_FOLDER(a_source_may_share_already),
         IN_FOLDER(owners_may_keep_their_own), IN_FOLDER(biases_and_norms_too), IN_FOLDER(types_stay),
         IN_FOLDER(tied_embeddings_may_part),  IN_FOLDER(sizes_must_agree),     IN_FOLDER(by_the_public_functions),
+        IN_FOLDER(values_must_fit_float16),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -110,10 +110,20 @@ struct shard {
     int count, quantized_count;
 };
 
+/* A value above the largest f16 would be written as infinite. */
+static int check_f16(const struct save *s, int entry, const uint16_t *half, int64_t count) {
+    enum { EXPONENT = 0x7c00 };
+    for (int64_t i = 0; i < count; i++)
+        REQUIRE((half[i] & EXPONENT) != EXPONENT, LCKV_ERROR_ARGUMENT,
+                "%s: expected finite values of at most 65504 for float16", s->params->table[entry].name);
+    return LCKV_OK;
+}
+
 static int entry_values(const struct save *s, int entry, element_range range, dtype type, void *host) {
     const checkpoint_save_options *o = s->options;
-    return o->values ? o->values(o->user, entry, range, type, host)
-                     : params_read_range(s->params, entry, range, type, host);
+    TRY(o->values ? o->values(o->user, entry, range, type, host)
+                  : params_read_range(s->params, entry, range, type, host));
+    return type == DTYPE_F16 ? check_f16(s, entry, host, range.count) : LCKV_OK;
 }
 
 /* Whether the values of an entry that is not stored quantized are computed together. */
