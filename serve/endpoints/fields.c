@@ -72,6 +72,14 @@ static const json_t *find(fields *f, const char *name) {
     return json_is_null(value) ? NULL : value;
 }
 
+/* Fails with "'NAME' must be EXPECTED, found VALUE". */
+static void wrong_value(fields *f, const char *name, const json_t *value, const char *expected) {
+    char found[STRING_SHORT_BYTES];
+    char *text = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY);
+    fields_error(f, name, "'%s' must be %s, found %s", name, expected, string_short(found, text ? text : "?"));
+    free(text);
+}
+
 bool field_present(fields *f, const char *name) {
     return find(f, name) != NULL;
 }
@@ -85,7 +93,9 @@ double field_number(fields *f, const char *name, double fallback, double min, do
     if (!value) return fallback;
     double number = json_number_value(value);
     if (json_is_number(value) && isfinite(number) && number >= min && number <= max) return number;
-    fields_error(f, name, "'%s' must be a number from %g to %g", name, min, max);
+    char expected[96];
+    snprintf(expected, sizeof expected, "a number from %g to %g", min, max);
+    wrong_value(f, name, value, expected);
     return fallback;
 }
 
@@ -94,14 +104,16 @@ int64_t field_int(fields *f, const char *name, int64_t fallback, int64_t min, in
     if (!value) return fallback;
     int64_t number = json_integer_value(value);
     if (json_is_integer(value) && number >= min && number <= max) return number;
-    fields_error(f, name, "'%s' must be an integer from %lld to %lld", name, (long long)min, (long long)max);
+    char expected[96];
+    snprintf(expected, sizeof expected, "an integer from %lld to %lld", (long long)min, (long long)max);
+    wrong_value(f, name, value, expected);
     return fallback;
 }
 
 bool field_bool(fields *f, const char *name, bool fallback) {
     const json_t *value = find(f, name);
     if (!value) return fallback;
-    if (!json_is_boolean(value)) fields_error(f, name, "'%s' must be true or false", name);
+    if (!json_is_boolean(value)) wrong_value(f, name, value, "true or false");
     return json_is_true(value);
 }
 
@@ -110,7 +122,10 @@ const char *field_string(fields *f, const char *name) {
     if (!value) return NULL;
     const char *text = json_string_value(value);
     if (text && strlen(text) == json_string_length(value)) return text;
-    fields_error(f, name, "'%s' must %s", name, text ? "not contain NUL (\\u0000)" : "be a string");
+    if (text)
+        fields_error(f, name, "'%s' must not contain NUL (\\u0000)", name);
+    else
+        wrong_value(f, name, value, "a string");
     return NULL;
 }
 
