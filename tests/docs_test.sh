@@ -10,7 +10,7 @@ program=$1 source=$2
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 cd "$folder"
-: >run_clm.sh # a file of flags
+echo '--seed 1' >run_clm.sh # a file of flags
 
 # Prints one command per line, "PAGE:LINE: lckv COMMAND ...": those in blocks, with continued lines joined, and `lckv ...` in
 # text. Removes placeholders (...).

@@ -230,6 +230,21 @@ static void documents_may_be_empty(void **state) {
     lckv_tokenizer_free(t);
 }
 
+/* For example because HOME does not exist. */
+static void a_folder_that_cannot_be_created_is_named(void **state) {
+    folder *r = *state;
+    char below[600];
+    const char *path = put_text_in(r, "a.jsonl", "{\"input_ids\": [3]}\n");
+    corpus_options o = options_for(r, &path);
+    token_store s;
+    lckv_tokenizer *t = NULL;
+    kept k = {0};
+    o.user = &k.calls;
+    snprintf(below, sizeof below, "%s/cache", path); /* below a file */
+    o.cache_folder = below;
+    FAILS(corpus_open(&o, &t, &s, NULL), LCKV_ERROR_FILE, "set token_cache_dir to another folder");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         IN_FOLDER(any_number_of_threads_gives_the_same_ids),
@@ -239,6 +254,7 @@ int main(void) {
         IN_FOLDER(a_failure_leaves_no_entry),
         IN_FOLDER(text_that_is_not_utf8_is_reported),
         IN_FOLDER(documents_may_be_empty),
+        IN_FOLDER(a_folder_that_cannot_be_created_is_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -228,6 +228,9 @@ static void files_of_flags_that_cannot_be_read_are_named(void **state) {
     REFUSES(f, 2, "variable.txt', line 2: substitutions with $ or `", "train", "--args_file", in(f, "variable.txt"));
     put_text(in(f, "quote.txt"), "--output_dir 'out");
     REFUSES(f, 2, "quote.txt', line 1: unterminated quote", "train", "--args_file", in(f, "quote.txt"));
+    put_text(in(f, "object.txt"), "{\"max_steps\": 1}\n");
+    REFUSES(f, 2, "object.txt': expected flags (--NAME VALUE), found none; a JSON object", "train", "--args_file",
+            in(f, "object.txt"));
     put_text(in(f, "itself.txt"), "--args_file=itself.txt");
     REFUSES(f, 2, "itself.txt' contains --args_file", "train", "--args_file", in(f, "itself.txt"));
     put_text(in(f, "wrong.txt"), "--block_sise 8");

@@ -150,7 +150,11 @@ static int read_text(const char *command, const char *path, const char *text, fl
     for (int i = 0; i < found.count; i++) add_word(words, found.items[i]);
     free(found.items);
     free(l.word);
-    return error ? usage_error(command, "'%s', line %d: %s", path, l.line, error) : EXIT_FINE;
+    if (error) return usage_error(command, "'%s', line %d: %s", path, l.line, error);
+    if (!found.count)
+        return usage_error(
+            command, "'%s': expected flags (--NAME VALUE), found none; a JSON object is read from a .json file", path);
+    return EXIT_FINE;
 }
 
 /* ---------------------------------------------------------------- files */

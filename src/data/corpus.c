@@ -219,7 +219,8 @@ static int make(const corpus_options *o, place *p, bool settled, lckv_tokenizer 
 }
 
 static int lock_and_make(const corpus_options *o, place *p, bool settled, lckv_tokenizer **t) {
-    TRY(folder_create(p->folder));
+    int created = folder_create(p->folder);
+    if (created < 0) return fail_within(created, "no token cache; set token_cache_dir to another folder");
     int fd = open(p->lock, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
     REQUIRE(fd >= 0, LCKV_ERROR_FILE, "cannot write '%s': %s; set token_cache_dir to another folder", p->lock,
             strerror(errno));
