@@ -147,7 +147,9 @@ static void test_wrong_slurm(void **state) {
     REFUSED("SLURM_NTASKS is not set", "SLURM_PROCID=0");
     REFUSED("SLURM_PROCID is 2, but SLURM_NTASKS is 2", "SLURM_PROCID=2", "SLURM_NTASKS=2");
     REFUSED("SLURM_JOB_NODELIST is not set", "SLURM_PROCID=1", "SLURM_NTASKS=2");
-    REFUSED("expected a list of hosts, found \"gpu[1-2\"", "SLURM_PROCID=1", "SLURM_NTASKS=2",
+    REFUSED("SLURM_STEP_NODELIST: expected a list of hosts, found \"x[\"", "SLURM_PROCID=1", "SLURM_NTASKS=2",
+            "SLURM_STEP_NODELIST=x[", "SLURM_JOB_NODELIST=a,b");
+    REFUSED("SLURM_JOB_NODELIST: expected a list of hosts, found \"gpu[1-2\"", "SLURM_PROCID=1", "SLURM_NTASKS=2",
             "SLURM_JOB_NODELIST=gpu[1-2");
     REFUSED("WORLD_SIZE is 4, but Slurm started 2", "SLURM_PROCID=1", "SLURM_NTASKS=2", "SLURM_JOB_NODELIST=a",
             "WORLD_SIZE=4");

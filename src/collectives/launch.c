@@ -120,13 +120,13 @@ static bool in_slurm_step(void) {
 
 /* The host where srun was started may be a login node, so it is the last choice. */
 static int find_slurm_host(launch *l) {
-    const char *host = variable("MASTER_ADDR"), *list = variable("SLURM_STEP_NODELIST");
+    const char *host = variable("MASTER_ADDR"), *name = "SLURM_STEP_NODELIST";
     if (host) return copy_host("MASTER_ADDR", host, l->host);
-    if (!list) list = variable("SLURM_JOB_NODELIST");
+    if (!variable(name)) name = "SLURM_JOB_NODELIST";
+    const char *list = variable(name);
     if (list) {
         REQUIRE(launch_first_host(list, l->host), LCKV_ERROR_ARGUMENT,
-                "SLURM_JOB_NODELIST: expected a list of hosts, found \"%.200s\"; set MASTER_ADDR to the host of rank 0",
-                list);
+                "%s: expected a list of hosts, found \"%.200s\"; set MASTER_ADDR to the host of rank 0", name, list);
         return LCKV_OK;
     }
     host = variable("SLURM_LAUNCH_NODE_IPADDR");
