@@ -183,23 +183,31 @@ function fastest(config, G, blocks, form, gradient, least,    zero, regather, va
 
 # ---------------------------------------------------------------- decoding
 
-# Seconds of the sums of a decoding step: through peer memory, where every process sends twice the bytes to every other one,
-# or by NCCL if they are too large.
+# Seconds of a sum of `bytes` alone: through peer memory, where every process sends twice the bytes to every other one.
+function peer_sum(T, bytes) {
+    return peer / 1e6 + 2 * bytes * (T - 1) / peer_rate / 1e9
+}
+
+# Seconds of the sums of a decoding step: through peer memory, or by NCCL if they are too large. NCCL's kernels do not
+# overlap with the kernels before and after them, as lckv's kernels do.
 function decode_sums(T, count, limit,    bytes) {
     bytes = 4 * count * hidden_size
     if (T == 1) return 0
-    if (bytes > limit) return all_reduce(T, 2 * layers * bytes, 2 * layers, "flat")
-    return 2 * layers * (peer / 1e6 + 2 * bytes * (T - 1) / nvlink / 1e9)
+    if (bytes > limit) return all_reduce(T, 2 * layers * bytes, 2 * layers, "flat") + 2 * layers * nccl_gap / 1e6
+    return 2 * layers * peer_sum(T, bytes)
 }
 
 # Seconds of a decoding step of `count` sequences with T processes on one host, and its parts reading, starting, sums, and
-# sums_nccl, which it has instead without peer memory. The message of rank 0 before a step is one call.
-function decode_time(config, T, count,    json, bytes, message) {
+# sums_nccl, which it has instead without peer memory. The message of rank 0 before a step is one call. More than 32
+# rows (CUDA_FEW_ROWS) are multiplied by kernels that read faster, but are more per layer and wait longer for each other.
+function decode_time(config, T, count, length_here,    json, bytes, message, many) {
     json = inspected(config, "--torch_dtype bfloat16 --tensor_parallel " T " --num_sequences " count \
-        " --length " length_of)
+        " --length " length_here)
     bytes = number(json, "serving", "weights") - (tied ? 0 : 2 * embedding) + number(json, "serving", "kv_cache_plain")
-    reading = largest(bytes / copy / share_decode / 1e9, number(json, "serving", "flops") / product / 1e12)
-    starting = kernels * layers * kernel / 1e6
+    many = count > 32
+    reading = largest(bytes / copy / (many ? share_rows : share_decode) / 1e9, \
+                      number(json, "serving", "flops") / product / 1e12)
+    starting = layers * (many ? kernels_rows * kernel_rows : kernels * kernel) / 1e6
     message = T > 1 ? call / 1e6 : 0
     sums = decode_sums(T, count, peer_limit) + message
     sums_nccl = decode_sums(T, count, 0) + message

@@ -130,16 +130,76 @@ function print_decoding(    i, count, T, one, time, list, configs_here) {
     for (i = 1; i <= configs_here; i++) {
         read_model(list[i])
         for (count = 1; count <= 64; count *= 64) {
-            one = decode_time(list[i], 1, count)
+            one = decode_time(list[i], 1, count, length_of)
             printf "| %s | %d | %.2f + %.2f | %s |", name, count, 1e3 * reading, 1e3 * starting, grouped(count / one)
             for (T = 2; T <= 8; T *= 2) {
-                time = decode_time(list[i], T, count)
+                time = decode_time(list[i], T, count, length_of)
                 printf " %.2f | %s (%.2f / %.2f) |", 1e3 * sums, grouped(count / time), one / time,
                     one / (reading + starting + sums_nccl)
             }
             print ""
         }
     }
+}
+
+# ---------------------------------------------------------------- measured speeds
+
+# "139,224 | 142,692 | 0.98 |"
+function beside(found, computed) {
+    return (found < 100 ? found : grouped(found)) " | " (computed < 100 ? sprintf("%.1f", computed) : grouped(computed)) \
+        sprintf(" | %.2f |", found / computed)
+}
+
+function config_path(config) {
+    return configs_folder "/" config ".json"
+}
+
+# train CONFIG STAGE BLOCKS CHECKPOINTING GPUS SPEED WAIT MEMORY
+function training_point(part,    json, G) {
+    G = part[6]
+    read_model(config_path(part[2]))
+    json = inspected(config_path(part[2]), "--num_processes " G " --zero " part[3] \
+        " --per_device_train_batch_size " part[4] " --block_size 2048")
+    step_time(G, part[3], number(json, part[5] ? "gradient_checkpointing" : "training", "flops"), 1, part[5], 0, ring, 4)
+    printf "| %s | %d, %d blocks%s | %d | %s", part[2], part[3], part[4], part[5] ? ", checkpointing" : "", G,
+        beside(part[7], G * part[4] * 2048 / step_hidden)
+    if (G == 1) print " | | |"
+    else printf " %s %% | %.1f %% | %s |\n", part[8], 100 * exposed / step_hidden, part[9]
+}
+
+# decode CONFIG SEQUENCES GPUS SPEED SUMS
+function decoding_point(part,    time) {
+    read_model(config_path(part[2]))
+    time = decode_time(config_path(part[2]), part[4], part[3], 192)
+    if (part[6] == "nccl") time = reading + starting + sums_nccl
+    printf "| %s | %d | %d | %s | %s\n", part[2], part[3], part[4],
+        part[6] == "peer" ? "peer memory" : part[6] == "nccl" ? "NCCL" : "", beside(part[5], part[3] / time)
+}
+
+# sum BYTES PEER NCCL
+function sum_point(part,    over_peer, over_nccl) {
+    over_peer = 1e6 * peer_sum(2, part[2])
+    over_nccl = 1e6 * all_reduce(2, part[2], 1, "flat")
+    printf "| %s | %s | %.1f | %.2f | %s | %.1f | %.2f |\n", grouped(part[2]), part[3], over_peer, part[3] / over_peer,
+        part[4], over_nccl, part[4] / over_nccl
+}
+
+# The lines of the file `measured`, a table for each kind.
+function print_measured(    line, part, kind) {
+    while ((getline line < measured) > 0) {
+        split(line, part, " ")
+        if (part[1] != "train" && part[1] != "decode" && part[1] != "sum") continue
+        if (part[1] != kind && part[1] == "train")
+            print_head("training", "stage;GPUs;tokens/s;computed;ratio;wait;computed, not hidden;memory over the plan")
+        if (part[1] != kind && part[1] == "decode") print_head("decoding", "sequences;GPUs;sums;tokens/s;computed;ratio")
+        if (part[1] != kind && part[1] == "sum")
+            print_head("bytes of a sum", "peer memory, us;computed;ratio;NCCL, us;computed;ratio")
+        kind = part[1]
+        if (kind == "train") training_point(part)
+        else if (kind == "decode") decoding_point(part)
+        else sum_point(part)
+    }
+    close(measured)
 }
 
 function print_title(text) {
@@ -160,6 +220,10 @@ BEGIN {
     if (decode != "") {
         print_title("Decoding with tensor parallelism, " grouped(length_of) " tokens per sequence")
         print_decoding()
+    }
+    if (measured != "") {
+        print_title("Measured beside computed: one and two H200")
+        print_measured()
     }
     print ""
 }
