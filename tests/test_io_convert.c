@@ -320,6 +320,9 @@ static void by_the_public_functions(void **state) {
     snprintf(output, sizeof output, "%s/to", ((folder *)*state)->path);
     convert.output_dir = output;
     convert.torch_dtype = "float16";
+    convert.output_dir = in(*state, "from/../from");
+    FAILS(lckv_convert(&convert), LCKV_ERROR_ARGUMENT, "output_dir: expected another place");
+    convert.output_dir = output;
     convert.go_on = until_half;
     FAILS(lckv_convert(&convert), LCKV_ERROR_INTERRUPTED, "stopped before ");
     assert_false(file_exists(in(*state, "to/config.json")));

@@ -134,7 +134,7 @@ typedef struct lckv_convert_options {
     const char *adapter;            /* NAME_OR_PATH of a LoRA adapter to merge first; NULL for none. */
     const char *config_overrides;   /* Changes to the target config, "k=v,k=v"; NULL for none. */
     const char *tokenizer_name;     /* NAME_OR_PATH of the tokenizer files; NULL for the checkpoint's own. */
-    const char *output_dir;         /* Folder to write; either it or gguf_file is required. */
+    const char *output_dir;         /* Folder to write, not the checkpoint; either it or gguf_file is required. */
     lckv_convert_kv kv;             /* How KV weights of slots are formed (default: the average). */
     const char *torch_dtype;        /* Data type on disk; "auto" keeps the checkpoint's (default). */
     int64_t max_shard_bytes;        /* Maximum size of a weight file in bytes; 0 for 5e9 (default). */

@@ -12,6 +12,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 /* ---------------------------------------------------------------- devices */
 
@@ -231,8 +232,19 @@ static const char *tokenizer_of_adapter(const char *adapter_of) {
     return there ? adapter_of : NULL;
 }
 
+/* A conversion loses what the other config lacks, so it does not replace its source. */
+static int check_target(const char *name, const char *target, const char *source) {
+    struct stat a, b;
+    bool same = target && !stat(target, &a) && !stat(source, &b) && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+    REQUIRE(!same, LCKV_ERROR_ARGUMENT, "%s: expected another place than that of the checkpoint, found '%s'", name,
+            target);
+    return LCKV_OK;
+}
+
 static int convert_between(const lckv_convert_options *o, convert_options *convert) {
     device *cpu;
+    TRY(check_target("output_dir", o->output_dir, convert->source));
+    TRY(check_target("gguf_file", o->gguf_file, convert->source));
     convert->output = o->output_dir;
     convert->gguf_file = o->gguf_file;
     convert->gguf_dtype = o->gguf_dtype;
