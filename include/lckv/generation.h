@@ -12,8 +12,8 @@ extern "C" {
 
 /* How a model with loops processes given tokens. Without loops all of these are equal. */
 typedef enum lckv_encoding {
-    /* Up to forward_passes + backward_passes tokens: sequential. More: by the plan, unless so many prompts can be
-     * processed together that token by token is faster for all of them (docs/serving.md). */
+    /* A prompt of at most forward_passes + backward_passes tokens runs token by token. A longer one runs by the plan,
+     * or token by token if so many prompts wait that this is faster for all of them (docs/serving.md). */
     LCKV_ENCODING_AUTO,
     LCKV_ENCODING_PLAN,      /* All tokens in parallel, by the plan: the form that the model was trained in. */
     LCKV_ENCODING_SEQUENTIAL /* Token by token: the exact form. */
