@@ -32,11 +32,10 @@ int lckv_check_json(const char *text, size_t bytes) {
 }
 
 int json_parse_as(const char *text, size_t bytes, const char *name, size_t flags, json_t **out) {
-    static const char BYTE_ORDER_MARK[] = "\xef\xbb\xbf"; /* editors on Windows write it */
-    const size_t mark = sizeof BYTE_ORDER_MARK - 1;
+    size_t mark = utf8_mark_bytes(text, bytes);
     json_error_t error;
     *out = NULL;
-    if (bytes >= mark && !memcmp(text, BYTE_ORDER_MARK, mark)) text += mark, bytes -= mark;
+    text += mark, bytes -= mark;
     if (lckv_check_json(text, bytes) < 0) return fail_within(LCKV_ERROR_FORMAT, "%s", name);
     work_count(bytes);
     *out = json_loadb(text, bytes, flags | JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);

@@ -72,6 +72,12 @@ static size_t well_formed_prefix(const char *text, size_t bytes, sequence *stop)
     return at;
 }
 
+size_t utf8_mark_bytes(const char *text, size_t bytes) {
+    static const char MARK[] = "\xef\xbb\xbf";
+    const size_t length = sizeof MARK - 1;
+    return bytes >= length && !memcmp(text, MARK, length) ? length : 0;
+}
+
 bool utf8_valid(const char *text, size_t bytes) {
     sequence stop;
     return well_formed_prefix(text, bytes, &stop) == bytes;

@@ -21,6 +21,9 @@ size_t utf8_write(uint32_t code_point, char out[4]);
 
 bool utf8_valid(const char *text, size_t bytes);
 
+/* Bytes of the byte order mark that `text` begins with, which editors and spreadsheets write; 0: none. */
+size_t utf8_mark_bytes(const char *text, size_t bytes);
+
 /* Appends `text`, with U+FFFD for each maximal ill-formed part (Unicode 3.9, "U+FFFD Substitution of Maximal Subparts";
  * what Python's errors="replace" gives). With `more`, an incomplete last character is left for the next call; `*used`
  * is the number of bytes consumed. */

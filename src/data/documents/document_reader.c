@@ -3,6 +3,7 @@
 
 #include "base/files/content.h"
 #include "base/files/file.h"
+#include "base/text/utf8.h"
 #include "data/documents/document_file.h"
 
 #include <stdlib.h>
@@ -148,7 +149,7 @@ int document_file_skip_mark(document_file *f) {
     const char *bytes;
     size_t count;
     TRY(byte_stream_look(f->stream, 3, &bytes, &count));
-    if (count >= 3 && !memcmp(bytes, "\xef\xbb\xbf", 3)) byte_stream_skip(f->stream, 3);
+    byte_stream_skip(f->stream, utf8_mark_bytes(bytes, count));
     return LCKV_OK;
 }
 
