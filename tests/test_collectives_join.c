@@ -293,6 +293,25 @@ static void test_a_rank_that_hangs(void **state) {
     assert_true(first.seconds < LIMIT + SLACK && last.seconds < LIMIT + SLACK);
 }
 
+static int wait_for_next(const lckv_processes *p) {
+    char byte = 0;
+    usleep((useconds_t)(200000 * p->rank)); /* the first to wait in vain is the farthest from the cause */
+    return collectives_broadcast(p, (view){&byte, 1, 1, DTYPE_U8}, p->rank + 1);
+}
+
+static void test_ranks_that_wait_for_others_do_not_hang(void **state) {
+    (void)state;
+    process p[4] = {{0, 4, wait_for_next}, {1, 4, wait_for_next}, {2, 4, wait_for_next}, {3, 4, never_answer}};
+    for (int i = 0; i < 4; i++) start(&p[i]);
+    for (int i = 0; i < 3; i++) {
+        report r = finish(&p[i]);
+        expect_failure(&r, "process 3 of 4 has not answered for 2 s");
+        assert_true(r.seconds < LIMIT + SLACK);
+    }
+    kill(p[3].id, SIGKILL);
+    finish(&p[3]);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         JOIN_TEST(test_names_and_addresses_of_this_host),
@@ -306,6 +325,7 @@ int main(void) {
         JOIN_TEST(test_another_program_listens),
         JOIN_TEST(test_a_rank_that_is_killed),
         JOIN_TEST(test_a_rank_that_hangs),
+        JOIN_TEST(test_ranks_that_wait_for_others_do_not_hang),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -15,10 +15,11 @@
 #include <unistd.h>
 
 enum { REASON_BYTES = 512, SPARE_DESCRIPTORS = 128 };
-static const double CAUSE_SECONDS = 2; /* for the notice of a rank whose data connection has closed */
+static const double CAUSE_SECONDS = 2; /* for the notices of other ranks, when something is wrong */
 
-/* Why a rank gave up, sent over its notice connections. */
+/* What a rank tells the others over its notice connections: for whom it has waited too long, or why it ends. */
 typedef struct notice {
+    int waits_for; /* -1: it ends */
     char reason[REASON_BYTES];
 } notice;
 
@@ -28,8 +29,9 @@ typedef struct tcp_state {
     int *data, *notice;    /* [ranks] sockets, -1 for this rank */
     int *sent, *received;  /* [ranks] bytes of the current exchange */
     struct pollfd *polled; /* [2 * ranks]: data, then notice */
-    bool closing;          /* other ranks may have left */
-    notice broken;         /* why no exchange is possible any more; empty while it is */
+    int *waits_for; /* [ranks] the rank that a rank has waited for too long, as it said; -1: it has said nothing */
+    bool closing;   /* other ranks may have left */
+    notice broken;  /* why no exchange is possible any more; empty while it is */
 } tcp_state;
 
 /* ---------------------------------------------------------------- failures */
@@ -43,6 +45,7 @@ static void send_notice(const collectives *c, const notice *n) {
 
 static bool keep_reason(tcp_state *s) {
     if (*s->broken.reason) return false;
+    s->broken.waits_for = -1;
     snprintf(s->broken.reason, sizeof s->broken.reason, "%s", lckv_last_error());
     return true;
 }
@@ -56,33 +59,75 @@ static int break_off(const collectives *c, int status) {
 
 static void give_up(const collectives *c) {
     tcp_state *s = c->own;
-    notice n = {{0}};
+    notice n = {.waits_for = -1};
     if (!keep_reason(s)) return;
     int prefix = snprintf(n.reason, sizeof n.reason, "process %d of %d: ", c->rank, c->ranks);
     snprintf(n.reason + prefix, sizeof n.reason - (size_t)prefix, "%s", lckv_last_error());
     send_notice(c, &n);
 }
 
-/* The connection to rank r has closed: because r gave up and has said why, or because it is gone. */
-static int lost_rank(const collectives *c, int r) {
+/* Reads the notice of rank r, which fails with the reason if r ends or is gone. */
+static int hear(const collectives *c, int r) {
     const tcp_state *s = c->own;
     notice n;
     int status = socket_receive(s->notice[r], &n, sizeof n, clock_seconds() + CAUSE_SECONDS);
-    if (status >= 0) return fail(LCKV_ERROR_DEVICE, "%.*s", REASON_BYTES - 1, n.reason);
-    return fail(LCKV_ERROR_DEVICE, "process %d of %d is lost: it has ended, or its host cannot be reached", r,
-                c->ranks);
+    REQUIRE(status >= 0, LCKV_ERROR_DEVICE, "process %d of %d is lost: it has ended, or its host cannot be reached", r,
+            c->ranks);
+    REQUIRE(n.waits_for >= 0 && n.waits_for < c->ranks, LCKV_ERROR_DEVICE, "%.*s", REASON_BYTES - 1, n.reason);
+    s->waits_for[r] = n.waits_for;
+    return LCKV_OK;
 }
 
-static int find_hung_rank(const collectives *c, const host_transfer *with) {
+/* The number of other ranks that have not said for whom they wait. */
+static int count_silent(const collectives *c) {
     const tcp_state *s = c->own;
-    int hung = -1;
-    for (int r = c->ranks - 1; r >= 0; r--) /* the lowest that owes bytes, else the lowest that takes none */
-        if (r != c->rank && s->sent[r] < with[r].send_bytes) hung = r;
-    for (int r = c->ranks - 1; r >= 0; r--)
-        if (r != c->rank && s->received[r] < with[r].receive_bytes) hung = r;
+    int silent = 0;
+    for (int r = 0; r < c->ranks; r++) silent += r != c->rank && s->waits_for[r] < 0;
+    return silent;
+}
+
+static int hear_all(const collectives *c) {
+    const tcp_state *s = c->own;
+    struct pollfd *polled = s->polled + c->ranks;
+    double end = clock_seconds() + CAUSE_SECONDS, left;
+    while (count_silent(c) > 1 && (left = end - clock_seconds()) > 0) {
+        for (int r = 0; r < c->ranks; r++) polled[r] = (struct pollfd){.fd = s->notice[r], .events = POLLIN};
+        if (poll(polled, (nfds_t)c->ranks, (int)(left * 1000) + 1) <= 0) continue;
+        for (int r = 0; r < c->ranks; r++)
+            if (polled[r].revents) TRY(hear(c, r));
+    }
+    return LCKV_OK;
+}
+
+/* This rank has waited for rank `waits_for` too long, which may itself wait for another. All ranks that wait tell each
+ * other for whom; the one that hangs is the one at the end, which says nothing. */
+static int fail_for_hung_rank(const collectives *c, int waits_for) {
+    const tcp_state *s = c->own;
+    notice mine = {.waits_for = waits_for};
+    send_notice(c, &mine);
+    TRY(hear_all(c));
+    int hung = waits_for;
+    for (int i = 0; i < c->ranks && hung != c->rank && s->waits_for[hung] >= 0; i++) hung = s->waits_for[hung];
     return fail(LCKV_ERROR_DEVICE,
                 "process %d of %d has not answered for %.0f s (ddp_timeout): it hangs, or needs more time", hung,
                 c->ranks, s->time_limit);
+}
+
+/* The connection to rank r has closed, or brings a notice, while this rank waits for rank `waits_for`. */
+static int lost_rank(const collectives *c, int r, int waits_for) {
+    TRY(hear(c, r));
+    return fail_for_hung_rank(c, waits_for);
+}
+
+/* The lowest rank that owes bytes, else the lowest that takes none. */
+static int find_awaited(const collectives *c, const host_transfer *with) {
+    const tcp_state *s = c->own;
+    int awaited = -1;
+    for (int r = c->ranks - 1; r >= 0; r--)
+        if (r != c->rank && s->sent[r] < with[r].send_bytes) awaited = r;
+    for (int r = c->ranks - 1; r >= 0; r--)
+        if (r != c->rank && s->received[r] < with[r].receive_bytes) awaited = r;
+    return awaited;
 }
 
 /* ---------------------------------------------------------------- exchange */
@@ -97,13 +142,13 @@ static int move(const collectives *c, int r, const host_transfer *t, int64_t *mo
     if (s->sent[r] < t->send_bytes) {
         ssize_t n = send(s->data[r], (const char *)t->send + s->sent[r], (size_t)(t->send_bytes - s->sent[r]),
                          MSG_NOSIGNAL | MSG_DONTWAIT);
-        if (n < 0 && !would_block(n)) return lost_rank(c, r);
+        if (n < 0 && !would_block(n)) return lost_rank(c, r, r);
         if (n > 0) s->sent[r] += (int)n, *moved += n;
     }
     if (s->received[r] < t->receive_bytes) {
         ssize_t n = recv(s->data[r], (char *)t->receive + s->received[r], (size_t)(t->receive_bytes - s->received[r]),
                          MSG_DONTWAIT);
-        if (n == 0 || (n < 0 && !would_block(n))) return lost_rank(c, r);
+        if (n == 0 || (n < 0 && !would_block(n))) return lost_rank(c, r, r);
         if (n > 0) s->received[r] += (int)n, *moved += n;
     }
     return LCKV_OK;
@@ -128,11 +173,11 @@ static int list_pending(const collectives *c, const host_transfer *with) {
 static int wait_for_any(const collectives *c, const host_transfer *with, double end) {
     tcp_state *s = c->own;
     double left = end - clock_seconds();
-    if (left <= 0) return find_hung_rank(c, with);
+    if (left <= 0) return fail_for_hung_rank(c, find_awaited(c, with));
     int ready = poll(s->polled, 2 * (nfds_t)c->ranks, left > 1000 ? 1000000 : (int)(left * 1000) + 1);
     if (ready <= 0) return LCKV_OK;
     for (int r = 0; r < c->ranks; r++)
-        if (s->polled[c->ranks + r].revents) return lost_rank(c, r);
+        if (s->polled[c->ranks + r].revents) return lost_rank(c, r, find_awaited(c, with));
     return LCKV_OK;
 }
 
@@ -169,7 +214,7 @@ static int await(const collectives *c) {
         if (poll(s->polled, 2 * (nfds_t)c->ranks, -1) <= 0) continue;
         begun = s->polled[0].revents != 0;
         for (int r = 0; r < c->ranks && !begun; r++)
-            if (s->polled[c->ranks + r].revents) return break_off(c, lost_rank(c, r));
+            if (s->polled[c->ranks + r].revents) return break_off(c, lost_rank(c, r, 0));
     }
     return LCKV_OK;
 }
@@ -191,6 +236,7 @@ static void release(collectives *c) {
     free(s->sent);
     free(s->received);
     free(s->polled);
+    free(s->waits_for);
     free(s);
     free(c);
 }
@@ -222,8 +268,10 @@ static int open_ranks(collectives *c, const launch *l) {
     s->sent = malloc(ranks * sizeof *s->sent);
     s->received = malloc(ranks * sizeof *s->received);
     s->polled = malloc(2 * ranks * sizeof *s->polled);
-    REQUIRE(s->data && s->notice && s->sent && s->received && s->polled, LCKV_ERROR_MEMORY,
+    s->waits_for = malloc(ranks * sizeof *s->waits_for);
+    REQUIRE(s->data && s->notice && s->sent && s->received && s->polled && s->waits_for, LCKV_ERROR_MEMORY,
             "no memory for the connections of %d processes", c->ranks);
+    for (int r = 0; r < c->ranks; r++) s->waits_for[r] = -1;
     TRY(check_descriptors(c->ranks));
     TRY(host_fill(c));
     c->ops.await = await;
