@@ -252,12 +252,12 @@ static void a_process_that_hangs_ends_the_job(void **state) {
     need_proc();
     const folder *f = *state;
     if (!by_lckv) SKIP("MPI has no time limit");
-    pid_t job = train_on_and_on(f, 3, "3", "4"), child = child_of(job);
+    pid_t job = train_on_and_on(f, 3, "3", "10"), child = child_of(job);
     assert_true(child > 0 && !kill(child, SIGSTOP));
     double begin = clock_seconds();
     assert_int_equal(program_wait(job), 1);
     assert_true(clock_seconds() - begin < 40);
-    contains(f, "lckv train: process 2 of 3 has not answered for 4 s (ddp_timeout)", 1);
+    contains(f, "lckv train: process 2 of 3 has not answered for 10 s (ddp_timeout)", 1);
     assert_true(newest_checkpoint(f) > 0);
 }
 
