@@ -60,8 +60,10 @@ static void end_daemon(server *s) {
     if (listening != MHD_INVALID_SOCKET) close(listening);
 }
 
+/* Closes fd. */
 static bool serve_on(server *s, int fd, int port, char error[SERVE_ERROR_BYTES]) {
     worker_status view = {0};
+    if (!listen_on(s->options, fd, error)) return false;
     if (!start_daemon(s, fd, error)) {
         close(fd);
         return false;
@@ -109,13 +111,15 @@ bool serve_run(lckv_model *model, const serve_options *options, char error[SERVE
     server s = {.options = options, .model = model, .started = (int64_t)time(NULL), .shared = &all};
     server engine = s; /* only its tokenizer is used: that of the worker thread */
     int fd, port;
+    if (!listen_bind(options, &fd, &port, error)) return false; /* before costs are measured, which takes seconds */
     all.timeouts.lingering = &all.lingering;
     all.bodies.max_body = options->max_body;
     all.bodies.max_total = options->max_bodies ? options->max_bodies : 8 * options->max_body;
-    bool served = open_log(&s, error) && server_open_tokenizer(&s, error) && server_open_tokenizer(&engine, error) &&
-                  worker_start(model, engine.tokenizer, options, &all.suspended, &s.worker, error) &&
-                  request_threads_start(&s, &all.threads, error) && listen_on(options, &fd, &port, error) &&
-                  serve_on(&s, fd, port, error);
+    bool started = open_log(&s, error) && server_open_tokenizer(&s, error) && server_open_tokenizer(&engine, error) &&
+                   worker_start(model, engine.tokenizer, options, &all.suspended, &s.worker, error) &&
+                   request_threads_start(&s, &all.threads, error);
+    bool served = started && serve_on(&s, fd, port, error);
+    if (!started) close(fd);
     request_threads_stop(all.threads);
     worker_stop(s.worker);
     server_close_tokenizer(&engine);

@@ -347,6 +347,17 @@ static void a_log_that_nobody_reads(void **state) {
     close(reader);
 }
 
+static void a_used_port_is_found_before_costs_are_measured(void **state) {
+    const folder *f = *state;
+    served s = SERVE(state, "--cost_table", in(f, "costs-1"));
+    char port[16];
+    snprintf(port, sizeof port, "%d", s.port);
+    REFUSES(f, 1, "cannot listen on \"127.0.0.1\", port", "serve", "--model_name_or_path", in(f, "model"), "--device",
+            "cpu", "--threads", "1", "--port", port, "--cost_table", in(f, "costs-2"));
+    assert_true(file_exists(in(f, "costs-1")) && !file_exists(in(f, "costs-2")));
+    stop(&s);
+}
+
 static void addresses_are_urls(void **state) {
     const folder *f = *state;
     REFUSES(f, 1, "cannot resolve host \"no such host\"", "serve", "--model_name_or_path", in(f, "model"), "--host",
@@ -389,6 +400,7 @@ int main(void) {
         WITH_MODEL(requests_are_logged),
         WITH_MODEL(the_log_goes_to_stderr),
         WITH_MODEL(a_log_that_nobody_reads),
+        WITH_MODEL(a_used_port_is_found_before_costs_are_measured),
         WITH_MODEL(addresses_are_urls),
     };
     unsetenv("LCKV_API_KEY");

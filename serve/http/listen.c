@@ -30,19 +30,27 @@ static int port_of(int fd) {
     return ntohs(address.any.sa_family == AF_INET6 ? address.v6.sin6_port : address.v4.sin_port);
 }
 
-bool listen_on(const serve_options *o, int *fd, int *port, char error[SERVE_ERROR_BYTES]) {
+static bool cannot_listen(const serve_options *o, int fd, char error[SERVE_ERROR_BYTES]) {
+    snprintf(error, SERVE_ERROR_BYTES, "cannot listen on \"%.300s\", port %d: %s", o->host, o->port, strerror(errno));
+    if (fd >= 0) close(fd);
+    return false;
+}
+
+bool listen_bind(const serve_options *o, int *fd, int *port, char error[SERVE_ERROR_BYTES]) {
     struct addrinfo *found;
     int yes = 1;
     if (!find_address(o, &found, error)) return false;
     *fd = socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    bool listens = *fd >= 0 && setsockopt(*fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes) == 0 &&
-                   bind(*fd, found->ai_addr, found->ai_addrlen) == 0 && listen(*fd, 511) == 0;
-    if (listens)
+    bool bound = *fd >= 0 && setsockopt(*fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes) == 0 &&
+                 bind(*fd, found->ai_addr, found->ai_addrlen) == 0;
+    if (bound)
         *port = port_of(*fd);
     else
-        snprintf(error, SERVE_ERROR_BYTES, "cannot listen on \"%.300s\", port %d: %s", o->host, o->port,
-                 strerror(errno));
-    if (!listens && *fd >= 0) close(*fd);
+        cannot_listen(o, *fd, error);
     freeaddrinfo(found);
-    return listens;
+    return bound;
+}
+
+bool listen_on(const serve_options *o, int fd, char error[SERVE_ERROR_BYTES]) {
+    return listen(fd, 511) == 0 || cannot_listen(o, fd, error);
 }
