@@ -49,6 +49,28 @@ static void dropout_is_warned_of(void **state) {
     assert_null(strstr(logged, "attention_dropout"));
 }
 
+static void a_warmup_longer_than_the_run_is_warned_of(void **state) {
+    run t;
+    run_begin(&t, state);
+    t.options.max_steps = 4;
+    t.options.learning_rate = 0.01;
+    t.options.lr_scheduler_type = LCKV_SCHEDULE_COSINE;
+    t.options.warmup_steps = 300;
+    OK(run_go(&t));
+    assert_non_null(strstr(logged,
+                           "the warmup (300 steps) is as long as the run (4 steps) or longer: the learning rate "
+                           "rises to 0.0001 of 0.01"));
+    logged[0] = '\0';
+    use_output(&t, "shorter");
+    t.options.warmup_steps = 3;
+    OK(run_go(&t));
+    use_output(&t, "without");
+    t.options.warmup_steps = 300;
+    t.options.lr_scheduler_type = LCKV_SCHEDULE_CONSTANT;
+    OK(run_go(&t));
+    assert_null(strstr(logged, "warmup"));
+}
+
 /* Numbers of steps become doubles in schedules and intervals. */
 static void numbers_of_steps_have_a_limit(void **state) {
     run t;
@@ -119,6 +141,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(blocks_end_where_the_model_does, test_begin, test_end),
         cmocka_unit_test_setup_teardown(dropout_is_warned_of, test_begin, test_end),
+        cmocka_unit_test_setup_teardown(a_warmup_longer_than_the_run_is_warned_of, test_begin, test_end),
         cmocka_unit_test_setup_teardown(numbers_of_steps_have_a_limit, test_begin, test_end),
         cmocka_unit_test_setup_teardown(a_best_checkpoint_that_is_lost_is_an_error, test_begin, test_end),
     };

@@ -104,6 +104,16 @@ static void plan_schedule(lckv_trainer *t, const lckv_train_options *o) {
     };
 }
 
+static void warn_of_warmup(const lckv_trainer *t) {
+    const schedule *s = &t->schedule;
+    if (s->type != LCKV_SCHEDULE_CONSTANT && s->steps > 0 && s->warmup_steps >= s->steps)
+        log_message(LCKV_LOG_WARNING,
+                    "the warmup (%lld steps) is as long as the run (%lld steps) or longer: the learning rate rises to "
+                    "%.3g of %.3g",
+                    (long long)s->warmup_steps, (long long)s->steps, schedule_learning_rate(s, s->steps - 1),
+                    s->learning_rate);
+}
+
 static int plan_steps(lckv_trainer *t, const lckv_train_options *o) {
     if (!o->do_train) return LCKV_OK;
     /* Both factors are below 2^31. A step has at most as many examples as an epoch. */
@@ -118,6 +128,7 @@ static int plan_steps(lckv_trainer *t, const lckv_train_options *o) {
     t->chosen = malloc((size_t)t->examples_per_step * sizeof *t->chosen);
     REQUIRE(t->chosen, LCKV_ERROR_MEMORY, "no memory for a step of %lld examples", (long long)t->examples_per_step);
     plan_schedule(t, o);
+    warn_of_warmup(t);
     plan_intervals(t, o);
     return LCKV_OK;
 }
