@@ -121,6 +121,8 @@ static void wrong_use(void **state) {
     REFUSES(f, 2, "--data_dir is required", EVAL(f), "--tasks", "piqa");
     REFUSES(f, 2, "must be less than --window_length", EVAL(f), "--file", "x", "--streaming", "--window_length", "2");
     REFUSES(f, 2, "must be less than --block_size", EVAL(f), "--file", "x", "--stride", "9", "--block_size", "9");
+    REFUSES(f, 2, "--limit has no effect with --file", EVAL(f), "--file", "x", "--limit", "3");
+    REFUSES(f, 2, "--stride has no effect without --file", TASKS(f), "piqa", "--stride", "3");
     REFUSES(f, 1, "unknown task 'piqqa'", TASKS(f), "piqqa");
     REFUSES(f, 1, "expected sciq/test.jsonl", TASKS(f), "sciq");
     REFUSES(f, 1, "num_fewshot is 3, but there are 2 examples", TASKS(f), "piqa", "--num_fewshot", "3");

@@ -207,10 +207,42 @@ static int eval_long_texts(struct options *o) {
     return eval_texts(TABLE.command, &o->text, &o->model);
 }
 
+/* A flag of tasks with --file, or of texts without, would do nothing. */
+static int check_kind(const struct options *o, bool has_tasks) {
+    const lckv_perplexity_options *p = &o->text.perplexity, usual = lckv_perplexity_defaults();
+    const struct {
+        const char *name;
+        bool of_tasks, given;
+    } LIST[] = {
+        {"num_fewshot", true, o->eval.num_fewshot >= 0},
+        {"fewshot_seed", true, o->fewshot_seed != lckv_eval_defaults().fewshot_seed},
+        {"limit", true, o->eval.limit != 0},
+        {"log_samples", true, o->eval.log_samples},
+        {"output", true, o->output},
+        {"num_samples", false, o->text.num_samples},
+        {"num_eval_tokens", false, p->num_eval_tokens},
+        {"block_size", false, p->block_size},
+        {"stride", false, p->stride},
+        {"streaming", false, p->streaming},
+        {"window_length", false, p->window_length != usual.window_length},
+        {"num_sink_tokens", false, p->num_sink_tokens != usual.num_sink_tokens},
+        {"start_position", false, p->start_position},
+        {"no_special_tokens", false, o->text.no_special_tokens},
+        {"output_dir", false, o->text.output_dir},
+    };
+    for (size_t i = 0; i < sizeof LIST / sizeof *LIST; i++)
+        if (LIST[i].given && LIST[i].of_tasks != has_tasks)
+            return usage_error(TABLE.command, "--%s has no effect %s --file", LIST[i].name,
+                               has_tasks ? "without" : "with");
+    return EXIT_FINE;
+}
+
 static int eval(struct options *o) {
     bool has_tasks = o->tasks.count || o->eval.data_dir, has_texts = o->text.files.count;
     if (has_tasks == has_texts)
         return usage_error(TABLE.command, "expected either --data_dir (with --tasks) or --file");
+    int code = check_kind(o, has_tasks);
+    if (code) return code;
     return has_tasks ? eval_tasks(o) : eval_long_texts(o);
 }
 
