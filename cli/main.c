@@ -156,7 +156,7 @@ static int run(int argc, char **argv) {
  * blocks than these go back to the system. */
 static void return_freed_memory(void) {
 #ifdef M_MMAP_THRESHOLD
-    mallopt(M_MMAP_THRESHOLD, 4 << 20);
+    mallopt(M_MMAP_THRESHOLD, 1 << 20);
     mallopt(M_TRIM_THRESHOLD, 8 << 20);
 #endif
 }
