@@ -44,7 +44,7 @@ for name in plain-1.1b lckv-1.1b 7b-zero1 7b-zero3 exact-1.1b decode-7b-1 decode
     between "$(awk "BEGIN { print $share - 0.002 }")" "$(awk "BEGIN { print $share + 0.002 }")" "$name, share" "$(value $name 2 share)"
     between 1 1 "$name, share of one" "$(value $name 1 share)"
 done
-for name in plain-1.1b lckv-1.1b 7b-zero1 7b-zero3; do
+for name in plain-1.1b lckv-1.1b 7b-zero1 7b-zero3 exact-1.1b; do
     # A rank has resident what is planned, and huge pages and logits, which are as large here as a half of it.
     between 0.5 3 "$name, memory" "$(value $name 2 memory_ratio)"
     between 1e-9 1 "$name, waiting" "$(value $name 2 wait_share)"

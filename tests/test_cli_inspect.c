@@ -118,6 +118,23 @@ static void inspects_parts_of_processes(void **state) {
     REFUSES(f, 1, "zero: expected 0, 1 or 3, found 2", "inspect", "--config_name", in(f, "config.json"), "--zero", "2");
 }
 
+/* The slots of a group are filled together, which takes more memory than the micro-batches that are trained on. */
+static void inspects_groups_of_exact_training(void **state) {
+    const folder *f = *state;
+    double total[2], plan[2];
+    static const char *const SIZES[] = {"0", "4096"};
+    for (int i = 0; i < 2; i++) {
+        json_t *r = RUN_JSON(f, "inspect", "--config_name", in(f, "config.json"), "--per_device_train_batch_size", "1",
+                             "--block_size", "16", "--loop_group_size", SIZES[i]);
+        const json_t *training = json_object_get(json_object_get(r, "memory"), "training");
+        plan[i] = (double)json_integer_value(json_object_get(training, "total"));
+        total[i] = (double)json_integer_value(json_object_get(json_object_get(training, "loop_form_exact"), "total"));
+        json_decref(r);
+    }
+    assert_true(total[0] > 0 && total[1] > 2 * total[0]);
+    assert_true(plan[0] == plan[1]);
+}
+
 static void inspects_types_and_windows(void **state) {
     const folder *f = *state;
     const char *windows = "layer_types=0s_1s_3_3,sliding_window=17";
@@ -210,6 +227,7 @@ int main(void) {
         WITH_MODEL(weights_can_be_quantized),
         WITH_MODEL(inspects_parts_of_processes),
         WITH_MODEL(quantized_weights_are_divided),
+        WITH_MODEL(inspects_groups_of_exact_training),
         WITH_MODEL(inspects_types_and_windows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

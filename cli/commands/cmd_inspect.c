@@ -17,6 +17,7 @@ struct options {
     const char *svg;                /* file for the picture; NULL: none */
     int64_t batch_size, block_size; /* training: blocks per batch and process, tokens per block */
     int64_t num_processes, zero;    /* training */
+    int64_t loop_group_size;        /* training with --loop_form exact: blocks; 0: batch_size */
     lckv_serving_shape serving;     /* set directly by most flags of serving */
     int64_t window_length;          /* tokens; used with sink_cache */
     int torch_dtype;                /* index of TORCH_DTYPES */
@@ -49,6 +50,9 @@ static const flag FLAGS[] = {
     {"zero", FLAG_INT, "1", "Memory",
      "ZeRO stage of several processes: 1 divides the optimizer state between them, 3 also weights and gradients",
      FLAG_INTO(struct options, zero), .min = 1, .max = 3},
+    {"loop_group_size", FLAG_INT, "0", "Memory",
+     "with --loop_form exact: number of blocks whose slots are filled together; 0 uses per_device_train_batch_size",
+     FLAG_INTO(struct options, loop_group_size), .min = 0, .max = 1 << 20},
     {"zero_regather_loops", FLAG_SWITCH, NULL, "Memory",
      "with --zero 3: gather the weights of a loop's layers in each iteration instead of once for all",
      FLAG_INTO(struct options, zero_regather_loops)},
@@ -223,6 +227,7 @@ static int training_memory(const struct options *o, struct report *r) {
     if (status < 0 || !r->info.loops) return status;
     shape.gradient_checkpointing = false;
     shape.loop_form = LCKV_LOOP_EXACT;
+    shape.loop_group_size = o->loop_group_size;
     return lckv_memory_for_training(r->config, &shape, &r->exact);
 }
 
