@@ -6,8 +6,23 @@
 
 static const struct {
     int64_t rows, in, out;
-} sizes[] = {{1, 1, 1},    {1, 512, 37}, {2, 33, 130},  {3, 7, 5},     {5, 300, 67},   {8, 96, 41},   {9, 5, 3},
-             {13, 64, 64}, {61, 17, 97}, {130, 259, 7}, {200, 3, 200}, {19, 1030, 33}, {401, 40, 31}, {9, 4096, 600}};
+} sizes[] = {{1, 1, 1},
+             {1, 512, 37},
+             {2, 33, 130},
+             {3, 7, 5},
+             {5, 300, 67},
+             {8, 96, 41},
+             {9, 5, 3},
+             {13, 64, 64},
+             {61, 17, 97},
+             {130, 259, 7},
+             {200, 3, 200},
+             {19, 1030, 33},
+             {401, 40, 31},
+             {6, 96, 48} /* whole tiles of AMX, one group of rows */,
+             {3, 3200, 32} /* two pieces of the depth */,
+             {12, 1024, 80} /* two groups */,
+             {9, 4096, 600}};
 enum {
     SIZES = sizeof sizes / sizeof *sizes - 1,
     PANELS = SIZES /* more than a panel of onednn.c; for grouped weights */

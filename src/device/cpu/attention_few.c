@@ -368,7 +368,7 @@ int CPU_ENTRY(attention_few)(device *d, const struct op_attention *a) {
     struct cpu_state *state = d->own;
     struct few f = {.a = a, .rows = max_queries * group, .dim = tile_round(a->head_dim, TILE_COLS)};
     f.record = f.dim + 2 * TILE_LANES; /* whole vectors */
-    f.bf16 = state->level == CPU_AVX512_BF16 && a->q.type == DTYPE_BF16;
+    f.bf16 = state->level >= CPU_AVX512_BF16 && a->q.type == DTYPE_BF16;
     f.int8 = f.bf16 && a->past.k.data && a->past.k.type == DTYPE_KV_INT8;
     f.past_keys = tile_keys(a->past.k), f.new_keys = tile_keys(a->k);
     int64_t worth = (keys + MIN_SPLIT_KEYS - 1) / MIN_SPLIT_KEYS, wanted = 4 * parts / a->sequences.rows;

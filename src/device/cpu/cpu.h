@@ -32,9 +32,9 @@
 DEVICE_OPS(ENTRY)
 #undef ENTRY
 
-/* x86-64, x86-64-v3, x86-64-v4, and that with AVX512_BF16 and AVX512_VNNI, which has the entries of CPU_AVX512 and more
- * kernels. (Every processor that has AVX512_BF16 has AVX512_VNNI.) */
-enum cpu_level { CPU_BASE, CPU_AVX2, CPU_AVX512, CPU_AVX512_BF16, CPU_LEVELS };
+/* x86-64, x86-64-v3, x86-64-v4, that with AVX512_BF16 and AVX512_VNNI, and that with AMX in bf16. The last two have the
+ * entries of CPU_AVX512 and more kernels. (Every processor that has AVX512_BF16 has AVX512_VNNI.) */
+enum cpu_level { CPU_BASE, CPU_AVX2, CPU_AVX512, CPU_AVX512_BF16, CPU_AMX, CPU_LEVELS };
 
 /* The highest level of this build that this processor supports. */
 enum cpu_level cpu_level_here(void);

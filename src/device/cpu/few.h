@@ -1,7 +1,7 @@
 /* The inner kernels of linear_few.c: products of up to FEW_ROWS rows of x with two rows of a weight.
  *
  * A form is a way to pack rows of x and to multiply them. few_f32.c widens weights to f32. few_groups.c rounds x to 16
- * bits in groups and multiplies integers. few_bf16.c uses the processor's products of bf16. */
+ * bits in groups and multiplies integers. few_bf16.c and few_amx.c use the processor's products of bf16. */
 #ifndef DEVICE_CPU_FEW_H
 #define DEVICE_CPU_FEW_H
 
@@ -36,8 +36,9 @@ struct few_block {
 typedef void few_dot(float *sum, const struct few_block *b);
 
 struct few_form {
-    size_t element_bytes; /* of packed rows */
-    int64_t unit;         /* elements of one row that are side by side; FEW_UNIT is a multiple of it */
+    size_t element_bytes;  /* of packed rows */
+    int64_t unit;          /* elements of one row that are side by side; FEW_UNIT is a multiple of it */
+    int64_t outputs, cols; /* what those of the weight are multiples of; 0: any */
     /* Packs row r of x as one of R rows that are packed together: unit u is at out + u * R units. `out` is zeroed.
      * `scales` [x_groups]: for few_groups.c. */
     void (*pack)(void *out, float *scales, int R, view x, int64_t r);
@@ -46,7 +47,7 @@ struct few_form {
 };
 
 extern const struct few_form CPU_ENTRY(few_f32), CPU_ENTRY(few_groups);
-const struct few_form *CPU_ENTRY(few_bf16)(void); /* NULL at levels of other processors */
+const struct few_form *CPU_ENTRY(few_bf16)(void), *CPU_ENTRY(few_amx)(void); /* NULL at levels of other processors */
 
 /* Rows o and o + 1 of a block; the last row twice if there is no other. */
 struct few_pair {

@@ -11,7 +11,8 @@ enum {
     GROUPS = 2,         /* groups of FEW_ROWS rows that multiply a weight while it is in the first-level cache */
     NEAR_BYTES = 24576, /* of packed rows of x that stay in this cache besides the weight */
     AHEAD_BYTES = 8192, /* of the weight, prefetched before they are used */
-    MIN_STEPS = 2048    /* vectors of a weight that a part reads at least */
+    MIN_STEPS = 2048,   /* vectors of a weight that a part reads at least */
+    AMX_LEAST = 2       /* rows for which AMX is faster: fewer are read as fast by AVX512_BF16 */
 };
 
 static int width_for(int64_t rows) {
@@ -20,11 +21,17 @@ static int width_for(int64_t rows) {
     return width;
 }
 
+static bool fits(const struct few_form *form, view weight) {
+    return weight.rows % form->outputs == 0 && weight.cols % form->cols == 0;
+}
+
 static const struct few_form *form_for(const device *d, view x, view weight) {
     const struct cpu_state *state = d->own;
     if (cpu_is_grouped(weight.type)) return &CPU_ENTRY(few_groups);
-    bool bf16 = state->level == CPU_AVX512_BF16 && x.type == DTYPE_BF16 && weight.type == DTYPE_BF16;
-    return bf16 ? CPU_ENTRY(few_bf16)() : &CPU_ENTRY(few_f32);
+    if (state->level < CPU_AVX512_BF16 || x.type != DTYPE_BF16 || weight.type != DTYPE_BF16) return &CPU_ENTRY(few_f32);
+    /* With invariant rows, every number of rows has the same order of sums. */
+    bool amx = state->level == CPU_AMX && x.rows >= AMX_LEAST && !d->invariant_rows;
+    return amx && fits(CPU_ENTRY(few_amx)(), weight) ? CPU_ENTRY(few_amx)() : CPU_ENTRY(few_bf16)();
 }
 
 /* ---------------------------------------------------------------- a block of outputs */
@@ -64,7 +71,8 @@ static void dot_groups(struct group *groups, int count, const struct few_form *f
                        int64_t k, struct few_block b) {
     enum { STEP = 4 };
     int64_t outputs = b.outputs, last = 1 << groups[count - 1].width;
-    int64_t step = count == 1 ? outputs : FEW_STEP(last) > STEP ? FEW_STEP(last) : STEP;
+    int64_t least = form->outputs > STEP ? form->outputs : STEP;
+    int64_t step = count == 1 ? outputs : FEW_STEP(last) > least ? FEW_STEP(last) : least;
     int64_t ahead = b.ahead;
     for (int64_t o = 0; o < outputs; o += step) {
         b.outputs = outputs - o < step ? outputs - o : step;

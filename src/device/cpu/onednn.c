@@ -243,7 +243,7 @@ static bool takes(const device *d, int64_t rows, dtype compute, view weight) {
 /* linear_few.c is faster up to this number of rows: its kernels for these formats read the weight in place. */
 static int64_t few_rows(const device *d, dtype compute, view weight) {
     const struct cpu_state *state = d->own;
-    bool bf16 = state->level == CPU_AVX512_BF16 && compute == DTYPE_BF16 && weight.type == DTYPE_BF16;
+    bool bf16 = state->level >= CPU_AVX512_BF16 && compute == DTYPE_BF16 && weight.type == DTYPE_BF16;
     return bf16 || is_grouped(weight) ? 2 * CPU_FEW_ROWS : CPU_FEW_ROWS;
 }
 

@@ -7,29 +7,6 @@
 #include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
-#ifdef CPU_X86_LEVELS
-#include <cpuid.h>
-#endif
-
-/* The psABI's x86-64-v3 and -v4. __builtin_cpu_supports() also checks that the operating system saves the registers.
- * Features that some compiler cannot query by name are read from cpuid. */
-enum cpu_level cpu_level_here(void) {
-#ifdef CPU_X86_LEVELS
-    unsigned a, b, c, d;
-    __builtin_cpu_init();
-    bool v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi") &&
-              __builtin_cpu_supports("bmi2");
-    v3 = v3 && __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C) && (c & bit_MOVBE);
-    v3 = v3 && __get_cpuid(0x80000001, &a, &b, &c, &d) && (c & bit_LZCNT);
-    bool v4 = v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-              __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
-              __builtin_cpu_supports("avx512vl");
-    bool bf16 = v4 && __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vnni");
-    return bf16 ? CPU_AVX512_BF16 : v4 ? CPU_AVX512 : v3 ? CPU_AVX2 : CPU_BASE;
-#else
-    return CPU_BASE;
-#endif
-}
 
 static const struct device_ops *level_ops(enum cpu_level level) {
 #ifdef CPU_X86_LEVELS
@@ -82,8 +59,11 @@ int cpu_open_level(device *d, int threads, enum cpu_level level) {
     device_add_page_formats(&d->formats);
     d->has_invariant_rows = true;
     d->threads = threads > 0 ? threads : device_processors();
-    static const char *const names[] = {
-        [CPU_BASE] = "base", [CPU_AVX2] = "avx2", [CPU_AVX512] = "avx512", [CPU_AVX512_BF16] = "avx512-bf16"};
+    static const char *const names[] = {[CPU_BASE] = "base",
+                                        [CPU_AVX2] = "avx2",
+                                        [CPU_AVX512] = "avx512",
+                                        [CPU_AVX512_BF16] = "avx512-bf16",
+                                        [CPU_AMX] = "amx"};
     snprintf(d->features, sizeof d->features, "cpu %s", names[level]);
     cpu_memory_fill(&d->memory);
     d->memory.close = close;
